@@ -1,8 +1,28 @@
 //! Accepts connections: take a permit, spawn, and only then look at what it is. Never handshakes.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    io,
+    net::SocketAddr,
+    sync::Arc,
+    time::Duration,
+};
 
-use crate::senders::RawSettings;
+use bytes::Bytes;
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::Semaphore,
+    time::Instant,
+};
+use tracing::{debug, warn};
+
+use crate::{
+    channel::hub::Hub,
+    connection::Connection,
+    http::Front,
+    senders::{RawSettings, SenderSettings, framed::FramedSession, raw::RawSession, registry::Registry},
+    shutdown::Life,
+    sniff::{RequestGuard, Verdict, classify},
+};
 
 /// An address to listen on, and what may connect there.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,4 +59,200 @@ pub struct ConnectionSettings {
     pub accept_pause: Duration,
     /// How long a stop may take.
     pub drain: Duration,
+}
+
+/// What connections are brought to.
+#[derive(Debug)]
+pub struct Reception {
+    hub: Arc<Hub>,
+    life: Life,
+    front: Arc<Front>,
+    registry: Arc<Registry>,
+    senders: Arc<SenderSettings>,
+    settings: ConnectionSettings,
+    /// Bytes that the first line of a request may have.
+    header_bytes: usize,
+    permits: Arc<Semaphore>,
+}
+
+/// A bound address.
+#[derive(Debug)]
+pub struct Listener {
+    socket: TcpListener,
+    settings: Arc<ListenerSettings>,
+}
+
+/// Connections that the system may hold for us until they are accepted.
+const BACKLOG: i32 = 4096;
+
+/// Silence on a connection after which the system asks whether the other end is still there.
+const KEEPALIVE: Duration = Duration::from_secs(60);
+
+impl Listener {
+    /// Binds the address.
+    ///
+    /// # Errors
+    /// What the system says: in use, not ours, not allowed.
+    pub fn bind(settings: ListenerSettings) -> io::Result<Self> {
+        let address = settings.address;
+        let domain = socket2::Domain::for_address(address);
+        let socket = socket2::Socket::new(domain, socket2::Type::STREAM, Some(socket2::Protocol::TCP))?;
+        socket.set_reuse_address(true)?;
+        socket.set_nonblocking(true)?;
+        socket.bind(&address.into())?;
+        socket.listen(BACKLOG)?;
+        Ok(Self { socket: TcpListener::from_std(socket.into())?, settings: Arc::new(settings) })
+    }
+
+    /// The address, with the real port.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn address(&self) -> io::Result<SocketAddr> {
+        self.socket.local_addr()
+    }
+
+    /// Accepts until the relay stops.
+    pub async fn run(self, reception: Arc<Reception>) {
+        loop {
+            let accepted = tokio::select! {
+                biased;
+                () = reception.life.stopping() => return,
+                accepted = self.socket.accept() => accepted,
+            };
+            match accepted {
+                Ok((socket, peer)) => reception.receive(socket, peer, &self.settings),
+                Err(e) if is_of_one_connection(&e) => {}
+                Err(e) => {
+                    // No descriptors or memory left: trying again at once would only burn the processor.
+                    warn!("cannot accept connections: {e}");
+                    tokio::select! {
+                        () = reception.life.stopping() => return,
+                        () = tokio::time::sleep(reception.settings.accept_pause) => {}
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl Reception {
+    /// Brings connections to these.
+    pub fn new(
+        hub: Arc<Hub>,
+        life: Life,
+        front: Front,
+        senders: SenderSettings,
+        settings: ConnectionSettings,
+        header_bytes: usize,
+    ) -> Self {
+        let permits = Arc::new(Semaphore::new(settings.connections));
+        let (front, registry, senders) = (Arc::new(front), Arc::default(), Arc::new(senders));
+        Self { hub, life, front, registry, senders, settings, header_bytes, permits }
+    }
+
+    fn receive(self: &Arc<Self>, socket: TcpStream, peer: SocketAddr, listener: &Arc<ListenerSettings>) {
+        let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() else {
+            warn!(%peer, limit = self.settings.connections, "refused a connection: as many are open as are allowed");
+            return;
+        };
+        let reception = Arc::clone(self);
+        let listener = Arc::clone(listener);
+        self.life.spawn(async move {
+            prepare(&socket);
+            if let Ok(connection) = Connection::new(socket, permit) {
+                reception.greet(connection, &listener).await;
+            }
+        });
+    }
+
+    /// Finds out what a connection is, and brings it there: to a task of its own, so that what it took to find
+    /// out does not stay.
+    async fn greet(self: Arc<Self>, mut connection: Connection, listener: &Arc<ListenerSettings>) {
+        let verdict = match listener.accepts {
+            Accepts::Everything => {
+                tokio::select! {
+                    verdict = self.sniff(&mut connection) => verdict,
+                    () = self.life.stopping() => return,
+                }
+            }
+            Accepts::Raw => Ok(Verdict::Raw),
+            Accepts::Http => Ok(Verdict::Http),
+            Accepts::Framed => Ok(Verdict::Framed),
+        };
+        let (hub, life, senders) = (Arc::clone(&self.hub), self.life.clone(), Arc::clone(&self.senders));
+        match verdict {
+            Ok(Verdict::Http) => self.life.spawn(Arc::clone(&self.front).serve(connection)),
+            Ok(Verdict::Framed) => {
+                let session = FramedSession::new(connection, hub, Arc::clone(&self.registry), senders);
+                // Half of the time is for the senders, the other for receivers to get what they sent.
+                self.life.spawn_sender(session.run(life, self.settings.drain / 2));
+            }
+            Ok(Verdict::Raw) => {
+                let guard = RequestGuard::new(self.header_bytes);
+                let session = RawSession::begin(connection, &hub, &listener.raw, senders, Some(guard), &life).await;
+                if let Some(session) = session {
+                    self.life.spawn_sender(session.run(life));
+                }
+            }
+            Ok(verdict) => {
+                debug!(peer = %connection.peer(), ?verdict, "closed a connection that is not spoken to here");
+                if verdict == Verdict::Tls {
+                    // A fatal alert, handshake_failure: TLS is not spoken here (RFC 8446, section 6).
+                    let _ = connection.socket().try_write(&[0x15, 3, 1, 0, 2, 2, 40]);
+                }
+                connection.linger(self.senders.hold).await;
+            }
+            Err(e) => debug!(peer = %connection.peer(), "a connection ended before it was known what it is: {e}"),
+        }
+    }
+
+    /// Reads until it is known what the connection is. The bytes are given back.
+    async fn sniff(&self, connection: &mut Connection) -> io::Result<Verdict> {
+        let silent = Instant::now() + self.settings.sniff;
+        let mut quiet = silent;
+        let mut bytes = Vec::new();
+        let mut ended = false;
+        let verdict = loop {
+            match classify(&bytes, ended, self.header_bytes) {
+                Verdict::NeedMore => {}
+                verdict => break verdict,
+            }
+            match tokio::time::timeout_at(quiet.min(silent), connection.readable()).await {
+                Ok(readable) => readable?,
+                Err(_) => {
+                    ended = true;
+                    continue;
+                }
+            }
+            let before = bytes.len();
+            match connection.read_with(|read| bytes.extend_from_slice(read)) {
+                Ok(()) => ended = bytes.len() == before,
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => continue,
+                Err(e) => return Err(e),
+            }
+            // Once something has come, the rest of what tells is soon there.
+            quiet = Instant::now() + self.senders.undecided;
+        };
+        connection.unread(Bytes::from(bytes));
+        Ok(verdict)
+    }
+}
+
+fn prepare(socket: &TcpStream) {
+    // Best effort: a connection without them works too.
+    let _ = socket.set_nodelay(true);
+    let keepalive = socket2::TcpKeepalive::new().with_time(KEEPALIVE);
+    let _ = socket2::SockRef::from(socket).set_tcp_keepalive(&keepalive);
+}
+
+/// Errors of `accept` that are about the one connection, which is gone (accept(2)).
+fn is_of_one_connection(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionRefused
+            | io::ErrorKind::Interrupted
+    )
 }

@@ -1,2 +1,88 @@
-//! Wiring.
-fn main() {}
+//! Parses the command line, starts tracing, runs, and gives the exit code.
+
+use std::{
+    fmt,
+    io::{IsTerminal as _, Write as _},
+    pin::pin,
+    process::ExitCode,
+};
+
+use anstream::{stderr, stdout};
+use clap::Parser as _;
+use relay::{
+    Relay,
+    cli::{Cli, Command, ConfigCommand, Serve},
+    config::{self, Config, LogFormat, LogSettings},
+    ready::Ready,
+    shutdown::Signals,
+};
+use tokio::sync::oneshot;
+use tracing_subscriber::EnvFilter;
+
+/// A mistake in flags or configuration.
+const USAGE: u8 = 2;
+
+fn main() -> ExitCode {
+    let outcome = match Cli::parse().command {
+        Command::Serve(serve) => self::serve(&serve),
+        Command::Check { file } => match config::check(&file) {
+            Ok(()) => print(format_args!("{}: no mistakes", file.display())),
+            Err(e) => Err(fail(&e, USAGE)),
+        },
+        Command::Config { command: ConfigCommand::Example } => {
+            print(format_args!("{}", config::example().trim_end()))
+        }
+    };
+    outcome.map_or_else(|code| code, |()| ExitCode::SUCCESS)
+}
+
+fn serve(serve: &Serve) -> Result<(), ExitCode> {
+    let config = config::load(serve).map_err(|e| fail(&e, USAGE))?;
+    if serve.print_config {
+        return print(format_args!("{}", config.to_toml().trim_end()));
+    }
+    start_tracing(&config.log);
+    let runtime = tokio::runtime::Runtime::new().map_err(|e| fail(&e, 1))?;
+    runtime.block_on(run(config))
+}
+
+async fn run(config: Config) -> Result<(), ExitCode> {
+    let ready = Ready::of(&config);
+    let mut signals = Signals::new().map_err(|e| fail(&e, 1))?;
+    let relay = Relay::bind(config).map_err(|e| fail(&e, 1))?;
+    let addresses = relay.addresses().map_err(|e| fail(&e, 1))?;
+    print(format_args!("{}", ready.block(&addresses)))?;
+    let (stop, stopped) = oneshot::channel::<()>();
+    let mut running = pin!(relay.run(async { drop(stopped.await) }));
+    tokio::select! {
+        () = &mut running => return Ok(()),
+        _ = signals.next() => drop(stop),
+    }
+    tokio::select! {
+        () = running => Ok(()),
+        code = signals.next() => Err(ExitCode::from(code)),
+    }
+}
+
+fn start_tracing(log: &LogSettings) {
+    let filter = EnvFilter::builder().parse_lossy(&log.filter);
+    let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    let builder =
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colour);
+    match log.format {
+        LogFormat::Text => builder.with_target(false).init(),
+        LogFormat::Json => builder.json().init(),
+    }
+}
+
+fn print(text: fmt::Arguments<'_>) -> Result<(), ExitCode> {
+    let mut out = stdout().lock();
+    // Whoever closed our output does not want it.
+    let _ = writeln!(out, "{text}").and_then(|()| out.flush());
+    Ok(())
+}
+
+fn fail(error: &dyn fmt::Display, code: u8) -> ExitCode {
+    let _ = writeln!(stderr().lock(), "error: {error}");
+    ExitCode::from(code)
+}

@@ -200,11 +200,17 @@ mod tests {
 
     #[test]
     fn a_star_is_one_segment_and_two_stars_are_one_or_more() {
-        let matches = |pattern: &str, channel: &str| pattern.parse::<ChannelPattern>().unwrap().matches(&id(channel));
+        let matches =
+            |pattern: &str, channel: &str| pattern.parse::<ChannelPattern>().unwrap().matches(&id(channel));
         assert!(matches("a/*", "a/b") && !matches("a/*", "a") && !matches("a/*", "a/b/c"));
         assert!(matches("*/b", "a/b") && !matches("*/b", "a/c"));
         assert!(matches("**", "a") && matches("**", "a/b/c"));
-        assert!(matches("a/**", "a/b") && matches("a/**", "a/b/c") && !matches("a/**", "a") && !matches("a/**", "b/a"));
+        assert!(
+            matches("a/**", "a/b")
+                && matches("a/**", "a/b/c")
+                && !matches("a/**", "a")
+                && !matches("a/**", "b/a")
+        );
         assert!(matches("a/b", "a/b") && !matches("a/b", "a/b/c") && !matches("a/b/c", "a/b"));
     }
 

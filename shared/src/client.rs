@@ -66,7 +66,14 @@ impl FromStr for RelayAddr {
         let rest = rest.strip_suffix('/').unwrap_or(rest);
         let (host, port) = if let Some(bracketed) = rest.strip_prefix('[') {
             let (host, after) = bracketed.split_once(']').ok_or(RelayAddrError::Form)?;
-            (host, if after.is_empty() { None } else { Some(after.strip_prefix(':').ok_or(RelayAddrError::Form)?) })
+            (
+                host,
+                if after.is_empty() {
+                    None
+                } else {
+                    Some(after.strip_prefix(':').ok_or(RelayAddrError::Form)?)
+                },
+            )
         } else if rest.matches(':').count() > 1 {
             (rest, None)
         } else {
@@ -159,7 +166,9 @@ mod tests {
         assert_eq!(parse("host"), "host:12000");
         assert_eq!(parse("[::1]:9"), "[::1]:9");
         assert_eq!(parse("::1"), "[::1]:12000");
-        for text in ["", ":9", "host:", "host:x", "host:70000", "host:0", "ftp://host", "host:9/path", "a b:1"] {
+        for text in
+            ["", ":9", "host:", "host:x", "host:70000", "host:0", "ftp://host", "host:9/path", "a b:1"]
+        {
             assert_eq!(text.parse::<RelayAddr>(), Err(RelayAddrError::Form), "{text}");
         }
         assert_eq!("tls://host:9".parse::<RelayAddr>(), Err(RelayAddrError::Tls("tls")));

@@ -9,7 +9,7 @@ use crate::{
     Kind, Seq, WireError,
     envelope::Epoch,
     sender::{
-        Ack, Alias, Close, Hello, Levels, Open, Opened, PREAMBLE, ProducerId, Publish, RelayFrame, Refusal,
+        Ack, Alias, Close, Hello, Levels, Open, Opened, PREAMBLE, ProducerId, Publish, Refusal, RelayFrame,
         SenderFrame, VERSION, Welcome,
     },
 };
@@ -104,7 +104,9 @@ pub fn decode_relay(bytes: &[u8], max_frame: usize) -> Result<Decoded<RelayFrame
                 last_pseq: body.u64()?,
                 receivers: body.u32()?,
             }),
-            ACK => RelayFrame::Ack(Ack { alias: Alias(body.u16()?), pseq: body.u64()?, seq: Seq(body.u64()?) }),
+            ACK => {
+                RelayFrame::Ack(Ack { alias: Alias(body.u16()?), pseq: body.u64()?, seq: Seq(body.u64()?) })
+            }
             ERROR => RelayFrame::Error(Refusal {
                 code: body.u16()?,
                 fatal: body.u8()? != 0,
@@ -352,8 +354,10 @@ mod tests {
     fn frames() -> impl Strategy<Value = Owned> {
         let bytes = || prop::collection::vec(any::<u8>(), 0..200);
         prop_oneof![
-            (any::<[u8; 16]>(), any::<u32>(), any::<u32>(), bytes()).prop_map(|(a, b, c, d)| Owned::Hello(a, b, c, d)),
-            (any::<u16>(), any::<u8>(), any::<u64>(), "\\PC{0,60}").prop_map(|(a, b, c, d)| Owned::Open(a, b, c, d)),
+            (any::<[u8; 16]>(), any::<u32>(), any::<u32>(), bytes())
+                .prop_map(|(a, b, c, d)| Owned::Hello(a, b, c, d)),
+            (any::<u16>(), any::<u8>(), any::<u64>(), "\\PC{0,60}")
+                .prop_map(|(a, b, c, d)| Owned::Open(a, b, c, d)),
             (any::<u16>(), any::<u64>(), any::<bool>(), any::<Option<u64>>(), bytes())
                 .prop_map(|(a, b, c, d, e)| Owned::Publish(a, b, c, d, e)),
             any::<u64>().prop_map(Owned::Ping),
@@ -413,7 +417,10 @@ mod tests {
     #[test]
     fn a_length_of_zero_or_beyond_the_limit_is_an_error_as_soon_as_it_is_read() {
         assert_eq!(decode_sender(&[0, 0, 0, 0], 100), Err(WireError::FrameLength { length: 0, max: 100 }));
-        assert_eq!(decode_sender(&[0, 0, 0, 101], 100), Err(WireError::FrameLength { length: 101, max: 100 }));
+        assert_eq!(
+            decode_sender(&[0, 0, 0, 101], 100),
+            Err(WireError::FrameLength { length: 101, max: 100 })
+        );
         assert_eq!(decode_sender(&[0, 0, 0, 100], 100), Ok(Decoded::Incomplete(104)));
     }
 

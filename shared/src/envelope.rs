@@ -152,7 +152,9 @@ mod tests {
 
     #[test]
     fn a_position_has_one_spelling_of_each_part() {
-        for text in ["", "-", "1-1", "0000000000000001-", "0000000000000001-+1", "0000000000000001-9007199254740992"] {
+        for text in
+            ["", "-", "1-1", "0000000000000001-", "0000000000000001-+1", "0000000000000001-9007199254740992"]
+        {
             assert_eq!(text.parse::<Position>(), Err(PositionError), "{text}");
         }
     }

@@ -59,7 +59,9 @@ pub enum Since {
 
 /// A text that says no beginning.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("it is none of `earliest`, `latest`, a position (EPOCH-SEQ), a seq, a duration like 10m, a time like 2026-01-31T12:00:00Z")]
+#[error(
+    "it is none of `earliest`, `latest`, a position (EPOCH-SEQ), a seq, a duration like 10m, a time like 2026-01-31T12:00:00Z"
+)]
 pub struct SinceError;
 
 impl FromStr for Since {
@@ -93,10 +95,12 @@ impl std::fmt::Display for Since {
             Self::Position(position) => position.fmt(f),
             Self::Seq(seq) => seq.fmt(f),
             Self::Ago(ago) => f.write_str(&units::format_duration(*ago)),
-            Self::Time(time) => match i64::try_from(*time).ok().and_then(|t| jiff::Timestamp::from_microsecond(t).ok()) {
-                Some(time) => time.fmt(f),
-                None => f.write_str("latest"),
-            },
+            Self::Time(time) => {
+                match i64::try_from(*time).ok().and_then(|t| jiff::Timestamp::from_microsecond(t).ok()) {
+                    Some(time) => time.fmt(f),
+                    None => f.write_str("latest"),
+                }
+            }
         }
     }
 }
@@ -308,7 +312,14 @@ pub fn binary_header_len(channel: &ChannelId) -> usize {
 
 /// Writes what stands before the payload in `relay.v1.binary`:
 /// `u8 1, u8 length + channel, u64 seq, u64 prev, u64 time, u8 kind`.
-pub fn put_binary_header(out: &mut impl BufMut, channel: &ChannelId, seq: Seq, prev: Seq, time: u64, kind: Kind) {
+pub fn put_binary_header(
+    out: &mut impl BufMut,
+    channel: &ChannelId,
+    seq: Seq,
+    prev: Seq,
+    time: u64,
+    kind: Kind,
+) {
     let name = channel.as_str().as_bytes();
     out.put_u8(BINARY_VERSION);
     out.put_u8(name.len() as u8);
@@ -478,7 +489,10 @@ mod tests {
         let parse = |text: &str| text.parse::<Since>().unwrap();
         assert_eq!(parse("latest"), Since::Latest);
         assert_eq!(parse("earliest"), Since::Earliest);
-        assert_eq!(parse("00000000000000ff-12"), Since::Position(Position { epoch: Epoch(255), seq: Seq(12) }));
+        assert_eq!(
+            parse("00000000000000ff-12"),
+            Since::Position(Position { epoch: Epoch(255), seq: Seq(12) })
+        );
         assert_eq!(parse("12"), Since::Seq(Seq(12)));
         assert_eq!(parse("10m"), Since::Ago(Duration::from_secs(600)));
         assert_eq!(parse("1970-01-01T00:00:01Z"), Since::Time(1_000_000));

@@ -1,11 +1,42 @@
 //! The HTTP side of the port: upgrades, the page, and clear answers to everything else.
+//!
+//! - [`guard`]: Host and Origin, so that web pages from elsewhere do not reach in.
+//! - [`page`]: the page for browsers.
 
-use std::time::Duration;
+pub mod guard;
+pub mod page;
+
+use std::{convert::Infallible, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use http_body_util::{Empty, Full};
+use hyper::{
+    HeaderMap, Method, Request, Response, StatusCode,
+    body::Incoming,
+    header::{self, HeaderValue},
+    service::service_fn,
+};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use shared::receiver::{CloseCode, Subprotocol};
+use tokio_tungstenite::tungstenite::{
+    Error as WsError, error::ProtocolError, handshake::server::create_response_with_body,
+};
+
+use crate::{
+    channel::hub::Hub,
+    connection::Connection,
+    receivers::{
+        ReceiverSettings,
+        protocol::{self, Negotiated, Refusal, Request as Wanted},
+        session::Session,
+    },
+    shutdown::Life,
+};
 
 /// What holds for HTTP connections.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HttpSettings {
-    /// Bytes that a request's head may have.
+    /// Bytes that a request's head may have; at least 8 192.
     pub header_bytes: usize,
     /// How long a request's head may take.
     pub headers: Duration,
@@ -13,4 +44,195 @@ pub struct HttpSettings {
     pub hosts: Vec<String>,
     /// Origins besides the relay's own that may subscribe and publish: `https://example.org`, lower case.
     pub origins: Vec<String>,
+}
+
+/// Answers HTTP connections.
+#[derive(Debug)]
+pub struct Front {
+    hub: Arc<Hub>,
+    life: Life,
+    settings: HttpSettings,
+    receivers: Arc<ReceiverSettings>,
+}
+
+type Answer = Response<Full<Bytes>>;
+
+/// The channel of `/`.
+const DEFAULT_CHANNEL: &str = "default";
+
+impl Front {
+    /// Answers with these settings.
+    pub fn new(hub: Arc<Hub>, life: Life, settings: HttpSettings, receivers: ReceiverSettings) -> Self {
+        Self { hub, life, settings, receivers: Arc::new(receivers) }
+    }
+
+    /// Serves a connection until it ends or is upgraded. A request's head has a deadline; so has the wait for
+    /// the next one.
+    pub async fn serve(self: Arc<Self>, connection: Connection) {
+        let (header_bytes, headers) = (self.settings.header_bytes, self.settings.headers);
+        let front = Arc::clone(&self);
+        let service = service_fn(move |request| {
+            let answer = front.answer(request);
+            async move { Ok::<_, Infallible>(answer) }
+        });
+        let serving = hyper::server::conn::http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(headers)
+            .max_buf_size(header_bytes)
+            .serve_connection(TokioIo::new(connection), service)
+            .with_upgrades();
+        let mut serving = std::pin::pin!(serving);
+        tokio::select! {
+            // What goes wrong here is the peer's to see: hyper has answered it as well as it could.
+            _ = serving.as_mut() => {}
+            () = self.life.stopping() => {
+                serving.as_mut().graceful_shutdown();
+                let _ = serving.await;
+            }
+        }
+    }
+
+    fn answer(self: &Arc<Self>, request: Request<Incoming>) -> Answer {
+        if let Err(text) = guard::host(request.headers(), &self.settings.hosts) {
+            return refusal(StatusCode::MISDIRECTED_REQUEST, &text);
+        }
+        let path = request.uri().path();
+        let name = if path == "/" { Some(DEFAULT_CHANNEL) } else { path.strip_prefix("/c/") };
+        match name {
+            Some(name) => {
+                let name = name.to_owned();
+                self.channel(request, &name)
+            }
+            None => asset(request.method(), path),
+        }
+    }
+
+    /// A channel is a URL: an upgrade subscribes, a browser gets the page.
+    fn channel(self: &Arc<Self>, request: Request<Incoming>, name: &str) -> Answer {
+        if is_upgrade(request.headers()) {
+            return self.upgrade(request, name);
+        }
+        if request.method() != Method::GET && request.method() != Method::HEAD {
+            let text = "a channel is subscribed with a WebSocket upgrade, or read in a browser with GET";
+            let mut answer = refusal(StatusCode::METHOD_NOT_ALLOWED, text);
+            answer.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
+            return answer;
+        }
+        if let Err(refused) = Wanted::parse(name, "", 1) {
+            return refusal(StatusCode::BAD_REQUEST, &refused.text);
+        }
+        let accept = request.headers().get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
+        if accept.is_some_and(|accept| accept.contains("text/html")) {
+            return serve_asset(&page::PAGE);
+        }
+        let text = format!(
+            "this is the channel `{name}`: open it in a browser, subscribe with a WebSocket to this URL, \
+             or run `recv-client --channel {name}`"
+        );
+        let mut answer = refusal(StatusCode::UPGRADE_REQUIRED, &text);
+        answer.headers_mut().insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+        answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+        answer
+    }
+
+    fn upgrade(self: &Arc<Self>, mut request: Request<Incoming>, name: &str) -> Answer {
+        let mut answer = match create_response_with_body(&request, Empty::<Bytes>::new) {
+            Ok(answer) => answer.map(|_| Full::default()),
+            Err(e) => return bad_handshake(&e),
+        };
+        let browser = match guard::origin(request.headers(), &self.settings.origins) {
+            Ok(origin) => origin.is_some(),
+            Err(text) => return refusal(StatusCode::FORBIDDEN, &text),
+        };
+        let offered = request.headers().get_all(header::SEC_WEBSOCKET_PROTOCOL);
+        let offered = offered.iter().filter_map(|names| names.to_str().ok()).flat_map(|names| names.split(','));
+        let query = request.uri().query().unwrap_or_default();
+        let wanted = Wanted::parse(name, query, self.receivers.subscriptions);
+        let (echo, granted) = match (protocol::negotiate(offered), wanted) {
+            (Negotiated::Form(form, echo), Ok(wanted)) => (echo.map(str::to_owned), Ok((form, wanted))),
+            (Negotiated::Form(_, echo), Err(refused)) => (echo.map(str::to_owned), Err(refused)),
+            (Negotiated::Unknown { echo }, _) => {
+                let known = Subprotocol::ALL.map(Subprotocol::name).join(", ");
+                let text = format!("subprotocol `{echo}` is not known; known are {known}, or none");
+                (Some(echo), Err(Refusal { code: CloseCode::BadSubprotocol, text }))
+            }
+        };
+        if let (Err(refused), false) = (&granted, browser) {
+            return refusal(StatusCode::BAD_REQUEST, &refused.text);
+        }
+        if let Some(name) = echo.and_then(|name| HeaderValue::try_from(name).ok()) {
+            answer.headers_mut().insert(header::SEC_WEBSOCKET_PROTOCOL, name);
+        }
+        let upgrade = hyper::upgrade::on(&mut request);
+        let front = Arc::clone(self);
+        self.life.spawn(async move {
+            let Ok(upgraded) = upgrade.await else { return };
+            let Ok(parts) = upgraded.downcast::<TokioIo<Connection>>() else { return };
+            let mut connection = parts.io.into_inner();
+            // The unread bytes get memory of their own, so that hyper's buffer goes.
+            connection.unread(Bytes::copy_from_slice(&parts.read_buf));
+            drop(parts.read_buf);
+            front.subscribe(connection, granted).await;
+        });
+        answer
+    }
+
+    async fn subscribe(self: Arc<Self>, connection: Connection, granted: Result<(Subprotocol, Wanted), Refusal>) {
+        let settings = Arc::clone(&self.receivers);
+        let (form, wanted) = match granted {
+            Ok(granted) => granted,
+            Err(refused) => return Session::refuse(connection, refused.code, &refused.text, settings.close).await,
+        };
+        if settings.send_buffer > 0 {
+            let socket = socket2::SockRef::from(connection.socket());
+            let _ = socket.set_send_buffer_size(settings.send_buffer as usize);
+        }
+        // A task of its own, so that what the handshake needed does not stay for as long as the receiver.
+        if let Ok(session) = Session::begin(connection, Arc::clone(&self.hub), settings, form, wanted).await {
+            self.life.spawn(session.run());
+        }
+    }
+}
+
+fn is_upgrade(headers: &HeaderMap) -> bool {
+    let upgrade = headers.get(header::UPGRADE).and_then(|value| value.to_str().ok());
+    upgrade.is_some_and(|value| value.split(',').any(|name| name.trim().eq_ignore_ascii_case("websocket")))
+}
+
+fn bad_handshake(error: &WsError) -> Answer {
+    if matches!(error, WsError::Protocol(ProtocolError::MissingSecWebSocketVersionHeader)) {
+        let mut answer = refusal(StatusCode::UPGRADE_REQUIRED, "only version 13 of WebSocket is spoken here");
+        answer.headers_mut().insert(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
+        return answer;
+    }
+    refusal(StatusCode::BAD_REQUEST, &format!("not a WebSocket handshake: {error}"))
+}
+
+fn asset(method: &Method, path: &str) -> Answer {
+    match page::asset(path) {
+        Some(asset) if method == Method::GET || method == Method::HEAD => serve_asset(&asset),
+        Some(_) => refusal(StatusCode::METHOD_NOT_ALLOWED, "only GET"),
+        None => {
+            let text = format!("there is nothing at {path}: a channel NAME is at /c/NAME, the page at /");
+            refusal(StatusCode::NOT_FOUND, &text)
+        }
+    }
+}
+
+fn serve_asset(asset: &page::Asset) -> Answer {
+    let mut answer = Response::new(Full::new(Bytes::from_static(asset.body)));
+    for (name, value) in page::SECURITY {
+        answer.headers_mut().insert(name, HeaderValue::from_static(value));
+    }
+    answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(asset.content_type));
+    answer
+}
+
+fn refusal(status: StatusCode, text: &str) -> Answer {
+    let mut answer = Response::new(Full::new(Bytes::from(format!("{text}\n"))));
+    *answer.status_mut() = status;
+    let plain = HeaderValue::from_static("text/plain; charset=utf-8");
+    answer.headers_mut().insert(header::CONTENT_TYPE, plain);
+    answer.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    answer
 }

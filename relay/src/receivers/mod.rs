@@ -1,4 +1,15 @@
 //! WebSocket out: receivers.
+//!
+//! - [`protocol`]: what a receiver asks for, and what its commands mean; pure.
+//! - [`inbound`]: what its frames may be, before they are understood.
+//! - [`outbound`]: whole frames only: chunks and control frames share one socket, which has one writer.
+//! - [`session`]: cursor → socket, and back.
+
+pub mod inbound;
+pub mod outbound;
+pub mod protocol;
+pub mod session;
+mod vigil;
 
 use std::time::Duration;
 

@@ -1,10 +1,16 @@
 //! TCP in: raw senders and framed senders.
 //!
-//! - [`framing`]: bytes → messages for raw senders, pure.
-//! - [`template`]: which channel a raw sender publishes to; [`first_line`]: what its first line may say of it.
+//! - [`framing`]: bytes → messages for raw senders, pure. [`template`]: which channel they publish to;
+//!   [`first_line`]: what their first line may say of it. [`raw`]: their session.
+//! - [`protocol`]: what the frames of a framed sender mean, pure. [`framed`]: its session; [`registry`]: who is
+//!   connected as which producer.
 
 pub mod first_line;
+pub mod framed;
 pub mod framing;
+pub mod protocol;
+pub mod raw;
+pub mod registry;
 pub mod template;
 
 use std::time::Duration;

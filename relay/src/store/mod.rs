@@ -1,12 +1,27 @@
 //! Where messages are kept. What a store is ([`ChannelStore`]), what it keeps ([`chunk`]), and the engines.
-//! A store knows no senders' sockets and no receivers.
+//! A store knows no senders' sockets and no receivers, and reads no clock: times are given to it.
 
 pub mod chunk;
+#[cfg(test)]
+mod contract;
 pub mod memory;
+pub mod selection;
 
-use std::time::Duration;
+use std::{
+    fmt::Debug,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
 
-use shared::ChannelPattern;
+use chunk::{Chunk, Messages};
+use selection::Selection;
+use shared::{
+    ChannelId, ChannelPattern, Epoch, ErrorCode, Seq,
+    sender::{Levels, ProducerId},
+};
+use tokio::sync::oneshot;
 
 /// What bounds a store as a whole.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,4 +49,206 @@ pub struct Retention {
     pub messages: Option<u64>,
     /// Age of a chunk's last message.
     pub age: Option<Duration>,
+}
+
+/// Messages that are to be appended to a channel as one chunk.
+#[derive(Debug, Clone)]
+pub struct Batch {
+    /// To which channel; it is created if there is none.
+    pub channel: ChannelId,
+    /// The messages.
+    pub messages: Messages,
+    /// The time: microseconds since 1970, UTC. An engine never goes back in time.
+    pub time: u64,
+    /// Who published them, if that is known over reconnects; committed with the messages.
+    pub stamp: Option<Stamp>,
+}
+
+/// Which messages of a producer a batch holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stamp {
+    /// By what right.
+    pub claim: Claim,
+    /// The pseq that is stored last in the channel before this batch.
+    pub after: u64,
+    /// The pseq that is stored last with it.
+    pub last: u64,
+}
+
+/// The right of one connection to publish as a producer; a newer claim ends it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Claim {
+    /// As whom.
+    pub producer: ProducerId,
+    /// The producer's incarnation.
+    pub epoch: u32,
+    /// Which claim of this producer.
+    pub number: u64,
+}
+
+/// What is stored of a producer in a channel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stored {
+    /// Its last pseq.
+    pub pseq: u64,
+    /// Where that is; 0 if nothing of it was stored here.
+    pub seq: Seq,
+    /// How many messages the producer lost on its side: it no longer holds what would come next.
+    pub lost: u64,
+}
+
+/// Where a batch came to stand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Receipt {
+    /// The seq of its first message; the others follow without holes.
+    pub first: Seq,
+    /// The seq of its last message.
+    pub last: Seq,
+}
+
+/// Why a claim, an opening or an append was refused. Nothing was stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// A newer incarnation of the producer has claimed its place.
+    #[error("a newer incarnation of this producer is connected")]
+    Fenced,
+    /// Another connection of the same incarnation has claimed its place.
+    #[error("the same producer connected anew")]
+    TakenOver,
+    /// The pseq is not the next one.
+    #[error("message {expected} is expected next")]
+    Gap {
+        /// The one that is.
+        expected: u64,
+    },
+    /// There are as many channels as there may be.
+    #[error("there are as many channels as the relay allows")]
+    TooManyChannels,
+    /// The store can't take messages now; the outcome is unknown.
+    #[error("the store is not available; try again in {} ms", retry.as_millis())]
+    Unavailable {
+        /// When to try again.
+        retry: Duration,
+    },
+}
+
+/// The outcome of an append: known at once, or when the engine has committed it.
+#[derive(Debug)]
+pub enum Ticket {
+    /// It is known.
+    Settled(Result<Receipt, Refused>),
+    /// It is on its way.
+    Pending(oneshot::Receiver<Result<Receipt, Refused>>),
+}
+
+/// What there is of a selection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Bounds {
+    /// The oldest message that is kept; 0: none.
+    pub first: Seq,
+    /// The newest message that ever was; 0: none.
+    pub head: Seq,
+}
+
+/// Messages of a channel that are no longer kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hole {
+    /// Of which channel.
+    pub channel: ChannelId,
+    /// Up to this seq they are gone.
+    pub through: Seq,
+    /// The next message that is kept, or would be: nothing of the channel lies between `through` and this.
+    pub before: Seq,
+    /// How many messages of the channel are gone in all.
+    pub gone: u64,
+}
+
+/// A part of what is kept of a selection, in the order of seqs.
+#[derive(Debug, Default)]
+pub struct Page {
+    /// What is gone after the position that was asked for; of each channel at most one, even if it reaches
+    /// beyond `through`.
+    pub holes: Vec<Hole>,
+    /// The chunks; the first may begin before the position.
+    pub chunks: Vec<Arc<Chunk>>,
+    /// Everything up to here is in the page or gone.
+    pub through: Seq,
+}
+
+/// A text that says why a store could not be read.
+#[derive(Debug, thiserror::Error)]
+#[error("the store can't be read: {0}")]
+pub struct ReadError(pub std::io::Error);
+
+/// The answer to something that may need the disk.
+pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, ReadError>> + Send + 'a>>;
+
+/// Is told each committed chunk, in the order of seqs over all channels, before its append is settled.
+pub type Tail = Box<dyn Fn(&Arc<Chunk>) + Send + Sync>;
+
+/// An engine: assigns seqs in one order over all channels, keeps what its retention says, knows producers.
+///
+/// Chunks may be committed in groups and later than they were appended, and may come from elsewhere: what is
+/// committed is known by the tail alone.
+pub trait ChannelStore: Debug + Send + Sync + 'static {
+    /// Which incarnation of the store this is.
+    fn epoch(&self) -> Epoch;
+
+    /// The levels that an append can be settled at.
+    fn levels(&self) -> Levels;
+
+    /// Sets who is told of commits: once, before the first append.
+    fn follow(&self, tail: Tail);
+
+    /// Gives a producer's place to the caller. Older claims end: no append under them is stored from now on.
+    fn claim(&self, producer: ProducerId, epoch: u32, keep: Duration, now: u64) -> Result<Claim, Refused>;
+
+    /// What is stored of the claim's producer in a channel. A producer that is unknown there begins at
+    /// `first_pseq`; so does one whose next message it no longer holds.
+    fn open(&self, claim: Claim, channel: &ChannelId, first_pseq: u64) -> Answer<'_, Result<Stored, Refused>>;
+
+    /// Appends a batch as one chunk.
+    fn append(&self, batch: Batch) -> Ticket;
+
+    /// What there is of a selection.
+    fn bounds(&self, selection: &Selection) -> Bounds;
+
+    /// What is kept after a position, at most about so many bytes, and at least one chunk if there is any.
+    fn read(&self, selection: &Selection, after: Seq, bytes: u64) -> Answer<'_, Page>;
+
+    /// The position before the first message that is at least this new.
+    fn find_time(&self, selection: &Selection, time: u64) -> Answer<'_, Seq>;
+
+    /// The position before the last so many messages that are kept.
+    fn find_last(&self, selection: &Selection, count: u64) -> Answer<'_, Seq>;
+
+    /// Lets go what is too old at this time: messages, channels, producers.
+    fn trim(&self, now: u64);
+}
+
+impl Refused {
+    /// Its code on the wire.
+    pub fn code(&self) -> ErrorCode {
+        match self {
+            Self::Fenced => ErrorCode::Fenced,
+            Self::TakenOver => ErrorCode::TakenOver,
+            Self::Gap { .. } => ErrorCode::Gap,
+            Self::TooManyChannels => ErrorCode::TooMany,
+            Self::Unavailable { .. } => ErrorCode::StoreUnavailable,
+        }
+    }
+}
+
+impl Future for Ticket {
+    type Output = Result<Receipt, Refused>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        match &mut *self {
+            Self::Settled(outcome) => Poll::Ready(*outcome),
+            // An engine that ended without a word: whether it stored the batch is not known.
+            Self::Pending(outcome) => Pin::new(outcome)
+                .poll(cx)
+                .map(|outcome| outcome.unwrap_or(Err(Refused::Unavailable { retry: Duration::from_secs(1) }))),
+        }
+    }
 }

@@ -1,0 +1,53 @@
+//! A sender's way into one channel, and what holds it back: receivers that keep up are waited for a little, those
+//! of a channel that blocks for as long as they have credit.
+
+use std::{sync::Arc, time::Duration};
+
+use shared::ChannelId;
+
+use super::{LagPolicy, hub::Hub, view::Reach};
+use crate::store::{Stamp, Ticket, chunk::Messages};
+
+/// Publishes to one channel for one sender.
+#[derive(Debug)]
+pub struct Publisher {
+    hub: Arc<Hub>,
+    channel: ChannelId,
+    policy: LagPolicy,
+    /// Bytes that the channel keeps: the ring that receivers must not fall out of.
+    history: u64,
+}
+
+impl Publisher {
+    /// A way into a channel, which is created by the first message.
+    pub fn new(hub: &Arc<Hub>, channel: ChannelId) -> Self {
+        let (policy, history) = (hub.lag_policy(&channel), hub.history(&channel));
+        Self { hub: Arc::clone(hub), channel, policy, history }
+    }
+
+    /// Which channel.
+    pub fn channel(&self) -> &ChannelId {
+        &self.channel
+    }
+
+    /// Appends messages.
+    pub fn publish(&self, messages: Messages, stamp: Option<Stamp>) -> Ticket {
+        self.hub.publish(self.channel.clone(), messages, stamp)
+    }
+
+    /// Waits for receivers, as the channel's policy and the protocol say: at most `at_most` for those that keep up.
+    pub async fn hold(&self, at_most: Duration) {
+        let outrun = Reach { held_from: self.history / 8, given_up_from: self.history / 2 };
+        for view in self.hub.views_of(&self.channel, |view| view.is_outrun(outrun)) {
+            if tokio::time::timeout(at_most, view.caught_up(outrun)).await.is_err() {
+                view.tire(outrun);
+            }
+        }
+        if matches!(self.policy, LagPolicy::Block(_)) {
+            let blocked = Reach { held_from: self.history / 2, given_up_from: u64::MAX };
+            for view in self.hub.views_of(&self.channel, |view| view.is_blocked(blocked)) {
+                view.unblocked(blocked).await;
+            }
+        }
+    }
+}

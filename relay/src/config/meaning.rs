@@ -1,0 +1,361 @@
+//! From what was said to what it means: defaults that fit it, which rule counts, and whether the parts fit together.
+
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    time::Duration,
+};
+
+use shared::{ChannelPattern, client::DEFAULT_PORT};
+
+use super::{
+    Config, DEFAULT_BLOCK, any_channel, default_raw,
+    keys::{Key, Unit},
+    raw::{Lag, Raw, RawListener, RawRule},
+    report::{By, Mistake, Said, line_of},
+};
+use crate::{
+    channel::LagPolicy,
+    listener::{Accepts, ListenerSettings},
+    senders::{RawSettings, framing::Framing},
+    store::Retention,
+};
+
+/// Pairs of keys of which the first may not be greater than the second.
+const ORDERED: [(&str, &str); 4] = [
+    ("max_message", "window_bytes"),
+    ("max_message", "memory"),
+    ("encodings", "memory"),
+    ("silence", "undecided"),
+];
+
+/// What was said, as a configuration, with the mistakes that only show when all of it is seen together.
+pub(super) fn settle(raw: Raw, source: &str) -> (Config, Vec<Mistake>) {
+    let mut config = Config::default();
+    for (name, said) in &raw.numbers {
+        if let Some(key) = Key::named(name) {
+            key.set(&mut config, said.value);
+        }
+    }
+    fit_defaults(&mut config, &raw);
+    let mut settling = Settling { source, mistakes: Vec::new() };
+    settling.check_order(&config, &raw);
+    settling.settle_rules(&mut config, &raw);
+    settling.settle_listeners(&mut config, &raw);
+    config.open = raw.open;
+    config.http.hosts = raw.hosts;
+    config.http.origins = raw.origins;
+    if let Some(filter) = raw.log_filter {
+        config.log.filter = filter;
+    }
+    if let Some(format) = raw.log_format {
+        config.log.format = format;
+    }
+    (config, settling.mistakes)
+}
+
+/// Who sets one limit should not have to set the others that depend on it.
+fn fit_defaults(config: &mut Config, raw: &Raw) {
+    let unsaid = |name: &str| !raw.numbers.contains_key(name);
+    if unsaid("window_bytes") {
+        let message = u32::try_from(config.senders.max_message).unwrap_or(u32::MAX);
+        config.senders.window_bytes = config.senders.window_bytes.max(message);
+    }
+    if unsaid("max_message") {
+        // A window below the default limit is there to bound what one sender costs: the limit follows it.
+        let most = config.senders.window_bytes as usize;
+        config.senders.max_message = config.senders.max_message.min(most);
+        config.receivers.max_message = config.senders.max_message;
+    }
+    if unsaid("encodings") {
+        config.store.encodings = config.store.encodings.min(config.store.memory);
+    }
+    if unsaid("silence") {
+        config.senders.silence = config.senders.silence.min(config.senders.undecided);
+    }
+    if unsaid("undecided") {
+        config.senders.undecided = config.senders.undecided.max(config.senders.silence);
+    }
+}
+
+struct Settling<'s> {
+    source: &'s str,
+    mistakes: Vec<Mistake>,
+}
+
+impl Settling<'_> {
+    fn check_order(&mut self, config: &Config, raw: &Raw) {
+        for (less, more) in ORDERED {
+            let (Some(less_key), Some(more_key)) = (Key::named(less), Key::named(more)) else { continue };
+            let fits = less_key.value(config) <= more_key.value(config);
+            if fits || raw.wrong.contains(&less) || raw.wrong.contains(&more) {
+                continue;
+            }
+            let by = raw
+                .numbers
+                .get(less)
+                .or_else(|| raw.numbers.get(more))
+                .map_or(By::Default, |said| said.by.clone());
+            let (is, limit) = (less_key.print(config), more_key.print(config));
+            self.mistakes.push(Mistake::by(by, format!("`{less}` = {is} is more than `{more}` = {limit}")));
+        }
+    }
+
+    /// What a rule does not say is as in the rule for `**`, which comes last.
+    fn settle_rules(&mut self, config: &mut Config, raw: &Raw) {
+        for (index, rule) in raw.rules.iter().enumerate() {
+            let earlier =
+                raw.rules[..index].iter().find(|earlier| covers(&earlier.pattern.value, &rule.pattern.value));
+            if let Some(earlier) = earlier {
+                let message = format!(
+                    "this rule is never reached: the one for `{}`{} comes before it",
+                    earlier.pattern.value,
+                    self.in_line(&earlier.pattern.by)
+                );
+                self.mistakes
+                    .push(Mistake::by(rule.pattern.by.clone(), message).label("move it up, or remove it"));
+            }
+        }
+        let any = any_channel();
+        let memory = config.store.memory;
+        let last = raw.rules.iter().find(|rule| rule.pattern.value == any);
+        let mut kept = config.store.retention.first().map_or(
+            Retention { bytes: memory, messages: None, age: None },
+            |(_, kept)| Retention { bytes: kept.bytes.min(memory), ..*kept },
+        );
+        let mut lag = LagPolicy::Skip;
+        if let Some(rule) = last {
+            (kept, lag) = (retention(rule, kept), self.lag(rule, lag));
+        }
+        if let Some(history) = &raw.history {
+            kept = history.value;
+        }
+        let others = raw.rules.iter().filter(|rule| rule.pattern.value != any);
+        let rules: Vec<_> = others
+            .map(|rule| (rule.pattern.value.clone(), retention(rule, kept), self.lag(rule, lag)))
+            .chain([(any.clone(), kept, lag)])
+            .collect();
+        if !raw.wrong.contains(&"memory") {
+            let flag = raw.history.as_ref().map(|said| (said.value.bytes, &said.by));
+            let last = last.filter(|_| flag.is_none());
+            let files = raw.rules.iter().filter(|rule| rule.pattern.value != any).chain(last);
+            let said = files.filter_map(|rule| rule.history.as_ref()).map(|said| (said.value, &said.by));
+            for (bytes, by) in said.chain(flag).filter(|(bytes, _)| *bytes > memory) {
+                self.too_much(by, "history", bytes, memory);
+            }
+        }
+        config.lag = rules.iter().map(|(pattern, _, lag)| (pattern.clone(), *lag)).collect();
+        config.store.retention = rules.into_iter().map(|(pattern, kept, _)| (pattern, kept)).collect();
+    }
+
+    fn lag(&mut self, rule: &RawRule, inherited: LagPolicy) -> LagPolicy {
+        let (inherited_lag, inherited_wait) = match inherited {
+            LagPolicy::Skip => (Lag::Skip, DEFAULT_BLOCK),
+            LagPolicy::Close => (Lag::Close, DEFAULT_BLOCK),
+            LagPolicy::Block(wait) => (Lag::Block, wait),
+        };
+        let lag = rule.lag.unwrap_or(inherited_lag);
+        if let Some(block_for) = rule.block_for.as_ref().filter(|_| lag != Lag::Block && !rule.wrong_lag) {
+            let message = "`block_for` is for lag = \"block\", which this [[channel]] has not";
+            self.mistakes
+                .push(Mistake::by(block_for.by.clone(), message).label("remove it, or set lag = \"block\""));
+        }
+        match lag {
+            Lag::Skip => LagPolicy::Skip,
+            Lag::Close => LagPolicy::Close,
+            Lag::Block => LagPolicy::Block(
+                rule.block_for.as_ref().map_or(inherited_wait, |said| Duration::from_micros(said.value)),
+            ),
+        }
+    }
+
+    fn settle_listeners(&mut self, config: &mut Config, raw: &Raw) {
+        let serves = |listener: &RawListener| matches!(listener.accepts, Accepts::Everything | Accepts::Http);
+        let listen = match &raw.listen {
+            Some(listen) => listen.clone(),
+            // Receivers need a door: the default is there unless a listener is one.
+            None if raw.lost_address || raw.listeners.iter().any(serves) => Vec::new(),
+            None => vec![Said { value: (Ipv4Addr::LOCALHOST, DEFAULT_PORT).into(), by: By::Default }],
+        };
+        let addresses: Vec<&Said<SocketAddr>> =
+            listen.iter().chain(raw.listeners.iter().map(|listener| &listener.address)).collect();
+        if addresses.is_empty() && !raw.lost_address {
+            self.mistakes.push(
+                Mistake::by(By::Default, "there is nothing to listen on")
+                    .hint("set listen = [\"127.0.0.1:12000\"], or pass --listen 127.0.0.1:12000"),
+            );
+        }
+        for (index, address) in addresses.iter().enumerate() {
+            if let Some(earlier) =
+                addresses[..index].iter().find(|earlier| overlap(earlier.value, address.value))
+            {
+                self.taken(address, earlier);
+            }
+            if !raw.open && !address.value.ip().to_canonical().is_loopback() {
+                self.mistakes.push(would_be_open(address));
+            }
+        }
+        for listener in &raw.listeners {
+            let limit = listener.max_message.as_ref().filter(|said| said.value > config.store.memory);
+            if let Some(said) = limit.filter(|_| !raw.wrong.contains(&"memory")) {
+                self.too_much(&said.by, "max_message", said.value, config.store.memory);
+            }
+        }
+        let max_message = config.senders.max_message;
+        let everything = |address: &Said<SocketAddr>| ListenerSettings {
+            address: address.value,
+            accepts: Accepts::Everything,
+            raw: RawSettings { first_line: true, ..default_raw(max_message) },
+        };
+        config.listeners = listen.iter().map(everything).collect();
+        for said in &raw.listeners {
+            let settings = listener(said, max_message);
+            if !raw.wrong.contains(&"max_message") {
+                self.check_framing(said.framing.as_ref(), settings.raw.max_message);
+            }
+            config.listeners.push(settings);
+        }
+    }
+
+    fn check_framing(&mut self, framing: Option<&Said<Framing>>, max_message: usize) {
+        let Some(Said { value: Framing::Fixed(bytes), by }) = framing else { return };
+        if bytes.get() > max_message {
+            let limit = Unit::Size.print(max_message as u64);
+            let message = format!("messages of {bytes} bytes are all longer than `max_message` = {limit}");
+            self.mistakes.push(Mistake::by(by.clone(), message));
+        }
+    }
+
+    fn taken(&mut self, address: &Said<SocketAddr>, earlier: &Said<SocketAddr>) {
+        let place = match &earlier.by {
+            By::File(_) => self.in_line(&earlier.by),
+            By::Flag(flag) => format!(" by {flag}"),
+            By::Default => " by default".into(),
+        };
+        let which = if earlier.value == address.value {
+            format!("{} is listened on already{place}", address.value)
+        } else {
+            format!("{} overlaps with {}, which is listened on already{place}", address.value, earlier.value)
+        };
+        let mistake = Mistake::by(address.by.clone(), which);
+        self.mistakes.push(match earlier.by {
+            By::Default => mistake.hint("choose where everything else connects with `listen` or --listen"),
+            By::File(_) | By::Flag(_) => mistake,
+        });
+    }
+
+    fn too_much(&mut self, by: &By, key: &str, bytes: u64, memory: u64) {
+        let (bytes, memory) = (Unit::Size.print(bytes), Unit::Size.print(memory));
+        let message =
+            format!("`{key}` = {bytes} is more than `memory` = {memory}, which is for all channels");
+        self.mistakes.push(
+            Mistake::by(by.clone(), message).hint("raise `memory` in [limits] of the configuration file"),
+        );
+    }
+
+    fn in_line(&self, by: &By) -> String {
+        match by {
+            By::File(span) => format!(" in line {}", line_of(self.source, span.start)),
+            By::Flag(_) | By::Default => String::new(),
+        }
+    }
+}
+
+fn would_be_open(address: &Said<SocketAddr>) -> Mistake {
+    let message = format!("relay would be open to everyone who can reach {}", address.value);
+    let private = SocketAddr::from((Ipv4Addr::LOCALHOST, address.value.port()));
+    match &address.by {
+        by @ By::File(_) => Mistake::by(by.clone(), message)
+            .hint(format!("if that is meant, set `open = true` or pass --open; else listen on {private}")),
+        By::Flag(_) | By::Default => Mistake::by(By::Default, message)
+            .hint(format!("if that is meant, pass --open; else listen on {private}")),
+    }
+}
+
+fn retention(rule: &RawRule, inherited: Retention) -> Retention {
+    Retention {
+        bytes: rule.history.as_ref().map_or(inherited.bytes, |said| said.value),
+        messages: rule.messages.map_or(inherited.messages, |messages| (messages > 0).then_some(messages)),
+        age: rule.age.map_or(inherited.age, |age| (age > 0).then(|| Duration::from_micros(age))),
+    }
+}
+
+fn listener(raw: &RawListener, max_message: usize) -> ListenerSettings {
+    let default = default_raw(max_message);
+    let settings = match raw.accepts {
+        Accepts::Everything | Accepts::Raw => RawSettings {
+            channel: raw.channel.clone().unwrap_or(default.channel),
+            framing: raw.framing.as_ref().map_or(default.framing, |said| said.value.clone()),
+            first_line: raw.first_line.unwrap_or(raw.accepts == Accepts::Everything),
+            max_message: raw.max_message.as_ref().map_or(default.max_message, |said| said.value as usize),
+        },
+        Accepts::Http | Accepts::Framed => default,
+    };
+    ListenerSettings { address: raw.address.value, accepts: raw.accepts, raw: settings }
+}
+
+/// Whether the system would refuse the second address after the first.
+fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
+    let any = one.ip().is_unspecified() || other.ip().is_unspecified();
+    one.port() == other.port()
+        && one.port() != 0
+        && (one.ip() == other.ip() || (any && one.is_ipv4() == other.is_ipv4()))
+}
+
+/// Whether every channel that the second pattern matches is matched by the first.
+fn covers(wide: &ChannelPattern, narrow: &ChannelPattern) -> bool {
+    let mut narrow = narrow.as_str().split('/');
+    for wide in wide.as_str().split('/') {
+        let Some(narrow) = narrow.next() else { return false };
+        match (wide, narrow) {
+            ("**", _) => return true,
+            (_, "**") => return false,
+            ("*", _) => {}
+            _ if wide == narrow => {}
+            _ => return false,
+        }
+    }
+    narrow.next().is_none()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use shared::ChannelId;
+
+    use super::*;
+
+    fn pattern() -> impl Strategy<Value = ChannelPattern> {
+        let segment = prop_oneof![Just("a"), Just("b"), Just("*")];
+        (proptest::collection::vec(segment, 1..4), any::<bool>()).prop_map(|(mut segments, deep)| {
+            if deep {
+                segments.push("**");
+            }
+            segments.join("/").parse().unwrap()
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn a_rule_that_covers_another_matches_all_of_its_channels(
+            wide in pattern(),
+            narrow in pattern(),
+            channel in "[ab](/[ab]){0,4}",
+        ) {
+            let channel: ChannelId = channel.parse().unwrap();
+            if covers(&wide, &narrow) && narrow.matches(&channel) {
+                prop_assert!(wide.matches(&channel));
+            }
+            prop_assert!(covers(&wide, &wide) && covers(&any_channel(), &wide));
+        }
+    }
+
+    #[test]
+    fn addresses_overlap_where_the_system_would_refuse_one() {
+        let overlap = |one: &str, other: &str| overlap(one.parse().unwrap(), other.parse().unwrap());
+        assert!(overlap("127.0.0.1:1", "127.0.0.1:1"));
+        assert!(overlap("0.0.0.0:1", "127.0.0.1:1") && overlap("[::1]:1", "[::]:1"));
+        assert!(!overlap("127.0.0.1:0", "127.0.0.1:0"));
+        assert!(!overlap("127.0.0.1:1", "127.0.0.1:2") && !overlap("127.0.0.1:1", "127.0.0.2:1"));
+        assert!(!overlap("0.0.0.0:1", "[::1]:1"));
+    }
+}

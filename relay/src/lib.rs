@@ -1,0 +1,147 @@
+//! The relay: TCP in, WebSocket out.
+//!
+//! # Layout
+//! The tree reads as the way of the data: bytes in → framing → publish → log → fan-out → frames out.
+//! - [`listener`] accepts, [`sniff`] tells what a connection is, [`connection`] is one.
+//! - [`senders`]: raw and framed, each a pure protocol and a session around it.
+//! - [`channel`]: from a publish to the cursors of receivers. [`store`]: where messages are kept.
+//! - [`receivers`]: cursors to WebSockets. [`http`]: upgrades and the page.
+//! - [`config`]: what an operator said, and what it means; [`cli`]: how it is said on the command line.
+//! - [`ready`]: what is printed once it listens. [`shutdown`]: who spawns, and how everything ends.
+
+pub mod channel;
+pub mod cli;
+pub mod config;
+pub mod connection;
+pub mod http;
+pub mod listener;
+pub mod ready;
+pub mod receivers;
+pub mod senders;
+pub mod shutdown;
+pub mod sniff;
+pub mod store;
+
+use std::{hash::BuildHasher, io, net::SocketAddr, sync::Arc, time::Duration};
+
+use channel::hub::{ChannelRules, Hub};
+use config::Config;
+use http::Front;
+use listener::{Listener, Reception};
+use shared::Epoch;
+use shutdown::Life;
+use store::memory::Memory;
+use tokio::time::Instant;
+
+/// How often it is looked for what is too old.
+const TRIM_EVERY: Duration = Duration::from_secs(1);
+
+/// A relay whose addresses are bound.
+#[derive(Debug)]
+pub struct Relay {
+    listeners: Vec<Listener>,
+    reception: Arc<Reception>,
+    hub: Arc<Hub>,
+    life: Life,
+    drain: Duration,
+}
+
+/// An address can't be listened on.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot listen on {address}: {}\n  hint: {}", reason(error), self.hint())]
+pub struct BindError {
+    /// Which.
+    pub address: SocketAddr,
+    /// Why not.
+    #[source]
+    pub error: io::Error,
+}
+
+impl BindError {
+    fn hint(&self) -> String {
+        let elsewhere = format!("choose another with --listen {}:0", self.address.ip());
+        match self.error.kind() {
+            io::ErrorKind::AddrInUse => format!("another relay may be running; {elsewhere}, which takes a free port"),
+            io::ErrorKind::PermissionDenied => format!("ports below 1024 need a privilege; {elsewhere}"),
+            _ => elsewhere,
+        }
+    }
+}
+
+/// What the system says, as people write it.
+fn reason(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => "address already in use".into(),
+        io::ErrorKind::PermissionDenied => "permission denied".into(),
+        io::ErrorKind::AddrNotAvailable => "this machine has no such address".into(),
+        _ => error.to_string(),
+    }
+}
+
+impl Relay {
+    /// Binds every address of the configuration. Nothing is accepted before [`run`](Self::run).
+    ///
+    /// # Errors
+    /// The first address that can't be listened on.
+    pub fn bind(config: Config) -> Result<Self, BindError> {
+        let Config { listeners, connections, http, senders, receivers, store, lag, .. } = config;
+        let listeners = listeners.into_iter().map(|settings| {
+            let address = settings.address;
+            Listener::bind(settings).map_err(|error| BindError { address, error })
+        });
+        let listeners = listeners.collect::<Result<_, _>>()?;
+        let life = Life::default();
+        let rules = ChannelRules { lag, retention: store.retention.clone() };
+        let encodings = store.encodings;
+        let hub = Hub::new(Arc::new(Memory::new(new_epoch(), store)), encodings, rules);
+        let header_bytes = http.header_bytes;
+        let drain = connections.drain;
+        let front = Front::new(Arc::clone(&hub), life.clone(), http, receivers);
+        let reception = Reception::new(Arc::clone(&hub), life.clone(), front, senders, connections, header_bytes);
+        Ok(Self { listeners, reception: Arc::new(reception), hub, life, drain })
+    }
+
+    /// The bound addresses, with their real ports, in the order of the configuration.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn addresses(&self) -> io::Result<Vec<SocketAddr>> {
+        self.listeners.iter().map(Listener::address).collect()
+    }
+
+    /// Serves until `shutdown` is there; then no new connection is taken, senders are drained, receivers get what
+    /// there is and 1012. Ends when all have ended or the drain time is over.
+    pub async fn run(self, shutdown: impl Future<Output = ()>) {
+        let Self { listeners, reception, hub, life, drain } = self;
+        for listener in listeners {
+            life.spawn(listener.run(Arc::clone(&reception)));
+        }
+        let trimmed = Arc::clone(&hub);
+        let trimming = life.clone();
+        life.spawn(async move {
+            let mut every = tokio::time::interval(TRIM_EVERY);
+            every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+            loop {
+                tokio::select! {
+                    () = trimming.stopping() => return,
+                    _ = every.tick() => trimmed.trim(),
+                }
+            }
+        });
+        shutdown.await;
+        tracing::info!("stopping: no new connections; those that are open may take {drain:?}");
+        life.stop();
+        // Half of the time is for senders, so that receivers get what these have sent.
+        let until = Instant::now() + drain;
+        life.senders_ended(drain / 2).await;
+        hub.stop();
+        if !life.ended(until.saturating_duration_since(Instant::now())).await {
+            tracing::warn!("stopped before all connections had ended");
+        }
+    }
+}
+
+/// A new incarnation of the store: a random number.
+fn new_epoch() -> Epoch {
+    Epoch(std::hash::RandomState::new().hash_one(std::time::SystemTime::now()))
+}

@@ -1,0 +1,553 @@
+//! One receiver: its cursor's chunks to its socket, its commands back. The session alone owns the socket; the
+//! WebSocket core works on memory.
+
+use std::{
+    collections::VecDeque,
+    io::{self, Read, Write},
+    sync::Arc,
+    time::Duration,
+};
+
+use bytes::{Buf, BytesMut};
+use shared::{
+    ChannelId, ChannelPattern, ErrorCode, Kind, Seq,
+    receiver::{CloseCode, Command, Data, Event, GapReason, Since, Subprotocol},
+};
+use tokio::{
+    io::{AsyncWriteExt, Interest},
+    time::{Instant, Sleep, sleep_until},
+};
+use tokio_tungstenite::tungstenite::{
+    Error as WsError, Message,
+    error::CapacityError,
+    protocol::{Role, WebSocketConfig, WebSocketContext},
+};
+
+use super::{
+    ReceiverSettings,
+    inbound::FrameCounter,
+    outbound::{Outbound, Turn},
+    protocol::{self, Lag, Request},
+    vigil::{Due, Vigil},
+};
+use crate::{
+    channel::{
+        LagPolicy,
+        cursor::{Beginning, Cursor, Missing},
+        hub::Hub,
+    },
+    connection::Connection,
+    store::{
+        Receipt, Refused, Ticket,
+        chunk::{ChunkBuilder, Messages},
+        selection::Selection,
+    },
+};
+
+/// Bytes read from a receiver at a time.
+const READ: usize = 16 * 1024;
+
+/// Control bytes that may wait: beyond them nothing is read that could add to them.
+const CONTROL: usize = 4096;
+
+/// Publishes that may be unsettled: beyond them nothing is read.
+const UNSETTLED: usize = 64;
+
+/// A receiver's connection after the upgrade.
+#[derive(Debug)]
+pub struct Session {
+    connection: Connection,
+    hub: Arc<Hub>,
+    settings: Arc<ReceiverSettings>,
+    form: Subprotocol,
+    /// The channel that it publishes to unless it says another.
+    channel: Option<ChannelId>,
+    publish: bool,
+    lag: Lag,
+    cursor: Cursor,
+    /// Parts of the past of channels that were subscribed later.
+    backfills: VecDeque<Cursor>,
+    /// It was told that it has caught up.
+    live: bool,
+    core: WebSocketContext,
+    inbound: BytesMut,
+    /// Something was read that is not understood yet, here or in the core.
+    unread: bool,
+    fragments: FrameCounter,
+    outbound: Outbound,
+    unsettled: VecDeque<(Option<u64>, Ticket)>,
+    /// The last message that it published itself.
+    own: Seq,
+    vigil: Vigil,
+    phase: Phase,
+}
+
+/// Where in its life a session is.
+#[derive(Debug)]
+enum Phase {
+    /// Both ways.
+    Open,
+    /// Nothing is read any more; what it published itself goes out to it, then this close frame.
+    Leaving { close: Vec<u8>, deadline: Instant },
+    /// The close frame is on its way; the peer may answer for so long.
+    Left { deadline: Instant },
+}
+
+/// The connection is over: nothing more can be said on it.
+#[derive(Debug)]
+struct Over;
+
+impl Session {
+    /// Begins where the request says.
+    ///
+    /// # Errors
+    /// If the store can't be read.
+    pub async fn begin(
+        connection: Connection,
+        hub: Arc<Hub>,
+        settings: Arc<ReceiverSettings>,
+        form: Subprotocol,
+        request: Request,
+    ) -> io::Result<Self> {
+        let Request { selection, channel, since, last, lag, publish } = request;
+        let (cursor, beginning) =
+            Cursor::begin(&hub, &selection, form, since, last).await.map_err(io::Error::other)?;
+        // Without control messages a receiver can't be told of a gap: it is closed, unless it wants to go on.
+        let default = match (hub.lag_policy_of(&selection), form) {
+            (LagPolicy::Skip, Subprotocol::Json | Subprotocol::Binary) => Lag::Skip,
+            _ => Lag::Close,
+        };
+        // A message in base64 is a third longer; a text with escapes may be more, and is then too big.
+        let max_inbound = match form {
+            Subprotocol::Raw => settings.max_message,
+            Subprotocol::Json | Subprotocol::Binary => settings.max_message * 2 + READ,
+        };
+        let config = WebSocketConfig::default()
+            .read_buffer_size(512)
+            .write_buffer_size(0)
+            .max_message_size(Some(max_inbound))
+            .max_frame_size(Some(max_inbound));
+        let mut session = Self {
+            vigil: Vigil::new(Instant::now(), &settings),
+            connection,
+            form,
+            channel,
+            publish,
+            lag: lag.unwrap_or(default),
+            cursor,
+            backfills: VecDeque::new(),
+            live: false,
+            core: WebSocketContext::new(Role::Server, Some(config)),
+            inbound: BytesMut::new(),
+            unread: true,
+            fragments: FrameCounter::default(),
+            outbound: Outbound::default(),
+            unsettled: VecDeque::new(),
+            own: Seq::ZERO,
+            phase: Phase::Open,
+            hub,
+            settings,
+        };
+        for pattern in selection.patterns() {
+            session.hello(pattern, beginning);
+        }
+        Ok(session)
+    }
+
+    /// Runs until the connection ends.
+    pub async fn run(mut self) {
+        let mut timer = Box::pin(sleep_until(self.vigil.deadline(&self.settings)));
+        while self.round(timer.as_mut()).await.is_ok() {}
+    }
+
+    /// A close right after the upgrade, for a browser that is refused.
+    pub async fn refuse(mut connection: Connection, code: CloseCode, text: &str, patience: Duration) {
+        if connection.write_all(&close_frame(code, text)).await.is_ok() {
+            connection.linger(patience).await;
+        }
+    }
+
+    async fn round(&mut self, mut timer: std::pin::Pin<&mut Sleep>) -> Result<(), Over> {
+        if self.cursor.is_overdrawn() && matches!(self.phase, Phase::Open) {
+            let text = format!("too slow; resume after {}", self.cursor.position());
+            self.leave(CloseCode::Lagged, &text);
+        }
+        self.understand().await?;
+        let turn = self.write().await?;
+        if turn == Turn::More {
+            tokio::task::yield_now().await;
+            return self.read();
+        }
+        let reading = self.is_reading();
+        if reading && self.unread && matches!(self.phase, Phase::Open) {
+            return Ok(());
+        }
+        let deadline = self.deadline();
+        if timer.deadline() != deadline {
+            timer.as_mut().reset(deadline);
+        }
+        let blocked = turn == Turn::Blocked;
+        let interest = match (reading, blocked) {
+            (true, true) => Interest::READABLE | Interest::WRITABLE,
+            (false, true) => Interest::WRITABLE,
+            (_, false) => Interest::READABLE,
+        };
+        let open = matches!(self.phase, Phase::Open);
+        tokio::select! {
+            ready = self.connection.socket().ready(interest), if reading || blocked => {
+                let ready = ready.map_err(|_| Over)?;
+                if ready.is_readable() {
+                    self.read()?;
+                }
+            }
+            () = self.cursor.changed(), if open && !blocked => {}
+            outcome = next_settled(&mut self.unsettled), if !self.unsettled.is_empty() => self.settled(outcome)?,
+            () = timer => self.attend()?,
+        }
+        Ok(())
+    }
+
+    fn is_reading(&self) -> bool {
+        match self.phase {
+            Phase::Open => self.outbound.control_len() < CONTROL && self.unsettled.len() < UNSETTLED,
+            Phase::Leaving { .. } => false,
+            Phase::Left { .. } => true,
+        }
+    }
+
+    fn deadline(&self) -> Instant {
+        match self.phase {
+            Phase::Open => self.vigil.deadline(&self.settings),
+            Phase::Leaving { deadline, .. } | Phase::Left { deadline } => deadline,
+        }
+    }
+
+    /// Reads what is there.
+    fn read(&mut self) -> Result<(), Over> {
+        let mut buffer = [0; READ];
+        match self.connection.try_read(&mut buffer) {
+            Ok(0) => Err(Over),
+            Ok(count) => {
+                self.vigil.heard();
+                if matches!(self.phase, Phase::Open) {
+                    self.unread = true;
+                    self.inbound.extend_from_slice(&buffer[..count]);
+                    if self.fragments.walk(&buffer[..count]) > self.settings.fragments {
+                        self.leave(CloseCode::Policy, "a message in too many fragments");
+                    }
+                }
+                Ok(())
+            }
+            Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => Ok(()),
+            Err(_) => Err(Over),
+        }
+    }
+
+    /// Acts on what was read.
+    async fn understand(&mut self) -> Result<(), Over> {
+        let mut echo = ChunkBuilder::default();
+        while self.unread && matches!(self.phase, Phase::Open) && self.is_reading() {
+            let mut memory = Memory { unread: &mut self.inbound, written: self.outbound.control() };
+            match self.core.read(&mut memory) {
+                Ok(Message::Text(text)) => match self.form {
+                    Subprotocol::Raw => self.echo(&mut echo, Kind::Text, text.as_bytes()),
+                    Subprotocol::Json | Subprotocol::Binary => self.obey(&text).await?,
+                },
+                Ok(Message::Binary(bytes)) => match self.form {
+                    Subprotocol::Raw => self.echo(&mut echo, Kind::Binary, &bytes),
+                    Subprotocol::Json | Subprotocol::Binary => {
+                        self.refuse_command(ErrorCode::Protocol, "commands are JSON text", None);
+                    }
+                },
+                Ok(Message::Close(_)) => {
+                    let mut close = Vec::new();
+                    let _ = self.core.flush(&mut Memory { unread: &mut self.inbound, written: &mut close });
+                    self.phase = Phase::Leaving { close, deadline: Instant::now() + self.settings.close };
+                }
+                Ok(_) => {}
+                Err(WsError::Io(e)) if e.kind() == io::ErrorKind::WouldBlock => self.unread = false,
+                Err(WsError::Capacity(CapacityError::MessageTooLong { .. })) => {
+                    self.leave(CloseCode::TooBig, "the message is larger than the relay accepts");
+                }
+                Err(WsError::Utf8(_)) => self.leave(CloseCode::InvalidText, "text that is not UTF-8"),
+                Err(e) => self.leave(CloseCode::Protocol, &e.to_string()),
+            }
+        }
+        self.publish_echo(&mut echo);
+        if self.inbound.is_empty() {
+            // An idle receiver shall not keep a buffer.
+            self.inbound = BytesMut::new();
+        }
+        self.settle_publishes()
+    }
+
+    /// What a raw receiver sent: published if it asked for that, else ignored.
+    fn echo(&mut self, echo: &mut ChunkBuilder, kind: Kind, payload: &[u8]) {
+        if self.publish {
+            if echo.is_full_for(payload.len()) {
+                self.publish_echo(echo);
+            }
+            echo.push(kind, payload, 0);
+        }
+    }
+
+    fn publish_echo(&mut self, echo: &mut ChunkBuilder) {
+        if let (Some(messages), Some(channel)) = (echo.take(), &self.channel) {
+            self.unsettled.push_back((None, self.hub.publish(channel.clone(), messages, None)));
+        }
+    }
+
+    async fn obey(&mut self, text: &str) -> Result<(), Over> {
+        match protocol::command(text) {
+            Ok(Command::Publish { id, channel, data }) => self.publish(id, channel, &data),
+            Ok(Command::Subscribe { channel, since, last }) => self.subscribe(channel, since, last).await?,
+            Ok(Command::Unsubscribe { channel }) => self.reselect(&self.cursor.selection().without(&channel)),
+            Ok(Command::Ping) => self.outbound.event(&Event::Pong),
+            Err((code, message, id)) => self.refuse_command(code, &message, id),
+        }
+        Ok(())
+    }
+
+    fn publish(&mut self, id: u64, channel: Option<ChannelId>, data: &Data<'_>) {
+        let Some(channel) = channel.or_else(|| self.channel.clone()) else {
+            let text = "which channel? a pattern was subscribed, so `channel` must say it";
+            return self.refuse_command(ErrorCode::InvalidChannel, text, Some(id));
+        };
+        let Ok((kind, payload)) = data.decode() else {
+            return self.refuse_command(ErrorCode::Protocol, "`base64` is not valid base64", Some(id));
+        };
+        if payload.len() > self.settings.max_message {
+            let text = format!("at most {} bytes are accepted", self.settings.max_message);
+            return self.refuse_command(ErrorCode::TooBig, &text, Some(id));
+        }
+        let ticket = self.hub.publish(channel, Messages::one(kind, &payload), None);
+        self.unsettled.push_back((Some(id), ticket));
+    }
+
+    async fn subscribe(&mut self, pattern: ChannelPattern, since: Since, last: Option<u64>) -> Result<(), Over> {
+        let selection = self.cursor.selection().with(pattern.clone());
+        if selection.patterns().len() > self.settings.subscriptions || self.backfills.len() >= self.settings.subscriptions
+        {
+            let text = format!("at most {} channels or patterns at once", self.settings.subscriptions);
+            self.refuse_command(ErrorCode::TooMany, &text, None);
+            return Ok(());
+        }
+        let past = Cursor::begin(&self.hub, &pattern.clone().into(), self.form, since, last).await;
+        let (mut past, mut beginning) = past.map_err(|_| Over)?;
+        self.reselect(&selection);
+        let here = self.cursor.position().seq;
+        if beginning.from < here {
+            past.end_at(here);
+            self.backfills.push_back(past);
+            self.live = false;
+        } else {
+            beginning.from = here;
+        }
+        self.hello(&pattern, beginning);
+        Ok(())
+    }
+
+    fn reselect(&mut self, selection: &Selection) {
+        if selection != self.cursor.selection() {
+            self.cursor.reselect(selection);
+        }
+    }
+
+    fn refuse_command(&mut self, code: ErrorCode, message: &str, id: Option<u64>) {
+        self.outbound.event(&Event::Error { code, message: message.into(), id });
+    }
+
+    fn hello(&mut self, pattern: &ChannelPattern, beginning: Beginning) {
+        if self.form == Subprotocol::Raw {
+            return;
+        }
+        let bounds = self.hub.store().bounds(&pattern.clone().into());
+        self.outbound.event(&Event::Hello {
+            channel: pattern.clone(),
+            epoch: self.hub.store().epoch(),
+            first: bounds.first,
+            head: bounds.head,
+            from: beginning.from,
+            recovered: beginning.recovered,
+            reason: beginning.reason,
+        });
+    }
+
+    /// Takes note of the publishes that are settled, in order.
+    fn settle_publishes(&mut self) -> Result<(), Over> {
+        while let Some((_, Ticket::Settled(outcome))) = self.unsettled.front() {
+            let outcome = *outcome;
+            self.settled(outcome)?;
+        }
+        Ok(())
+    }
+
+    fn settled(&mut self, outcome: Result<Receipt, Refused>) -> Result<(), Over> {
+        let Some((id, _)) = self.unsettled.pop_front() else { return Ok(()) };
+        match (outcome, id) {
+            (Ok(receipt), id) => {
+                self.own = receipt.last;
+                if let Some(id) = id {
+                    self.outbound.event(&Event::Ack { id, seq: receipt.last });
+                }
+            }
+            (Err(refused), Some(id)) => self.refuse_command(refused.code(), &refused.to_string(), Some(id)),
+            (Err(refused), None) => self.leave(CloseCode::TryLater, &refused.to_string()),
+        }
+        Ok(())
+    }
+
+    /// Writes what there is, and what is to be told on the way.
+    async fn write(&mut self) -> Result<Turn, Over> {
+        loop {
+            if let Phase::Leaving { close, .. } = &mut self.phase
+                && self.unsettled.is_empty()
+                && self.cursor.position().seq >= self.own
+            {
+                let close = std::mem::take(close);
+                self.outbound.control().extend_from_slice(&close);
+                self.phase = Phase::Left { deadline: Instant::now() + self.settings.close };
+            }
+            let cursor = match (&self.phase, self.backfills.front_mut()) {
+                (Phase::Left { .. }, _) => None,
+                (_, Some(backfill)) => Some(backfill),
+                (_, None) => Some(&mut self.cursor),
+            };
+            let mut written = 0;
+            let socket = self.connection.socket();
+            let turn = self.outbound.write(socket, cursor, self.settings.turn, &mut written).map_err(|_| Over)?;
+            match turn {
+                Turn::Fetch => self.fetch().await?,
+                Turn::More | Turn::Blocked => {
+                    self.vigil.waits(written, Instant::now());
+                    return Ok(turn);
+                }
+                Turn::Head => {
+                    self.vigil.drained();
+                    if !self.at_head().await? {
+                        return Ok(turn);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Everything is out: whether that gives something more to write.
+    async fn at_head(&mut self) -> Result<bool, Over> {
+        if let Phase::Left { deadline } = self.phase {
+            self.connection.linger(deadline.saturating_duration_since(Instant::now())).await;
+            return Err(Over);
+        }
+        if self.backfills.front().is_some_and(Cursor::is_at_end) {
+            self.backfills.pop_front();
+            return Ok(true);
+        }
+        if !self.live {
+            self.live = true;
+            if self.form != Subprotocol::Raw {
+                self.outbound.event(&Event::Live { seq: self.cursor.position().seq });
+                return Ok(true);
+            }
+        }
+        if !matches!(self.phase, Phase::Open) {
+            return Ok(false);
+        }
+        if self.hub.is_stopping() {
+            self.leave(CloseCode::Restart, "the relay is stopping: reconnect and resume");
+            return Ok(true);
+        }
+        Ok(false)
+    }
+
+    /// Reads on in the store, and tells what is missing there.
+    async fn fetch(&mut self) -> Result<(), Over> {
+        let (cursor, is_past) = match self.backfills.front_mut() {
+            Some(backfill) => (backfill, true),
+            None => (&mut self.cursor, false),
+        };
+        let missing = cursor.fetch().await.map_err(|_| Over)?;
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let lagged = self.live && !is_past;
+        if lagged && self.lag == Lag::Close {
+            let position = missing.first().map_or(self.cursor.position().seq, |missing| missing.after);
+            let text = format!("too slow; resume after {}-{position}", self.hub.store().epoch());
+            self.leave(CloseCode::Lagged, &text);
+            return Ok(());
+        }
+        if self.form != Subprotocol::Raw {
+            let reason = if lagged { GapReason::Lagged } else { GapReason::Retention };
+            for Missing { channel, after, before, count } in missing {
+                self.outbound.event(&Event::Gap { channel, after, before, count, reason });
+            }
+        }
+        Ok(())
+    }
+
+    /// Does what is due now.
+    fn attend(&mut self) -> Result<(), Over> {
+        if !matches!(self.phase, Phase::Open) {
+            return Err(Over);
+        }
+        match self.vigil.due(Instant::now(), &self.settings) {
+            Due::Nothing => {}
+            Due::Ping => self.outbound.control().extend_from_slice(&[0x89, 0]),
+            Due::NoPong => self.leave(CloseCode::NoPong, "no answer to pings"),
+            Due::Stalled => return Err(Over),
+        }
+        Ok(())
+    }
+
+    /// Ends the session with a close frame, before anything that has not been begun.
+    fn leave(&mut self, code: CloseCode, text: &str) {
+        let deadline = Instant::now() + self.settings.close;
+        self.own = self.own.min(self.cursor.position().seq);
+        self.phase = Phase::Leaving { close: close_frame(code, text), deadline };
+    }
+}
+
+/// Memory in place of a socket for the WebSocket core: what was read and not understood, and where it writes.
+struct Memory<'a> {
+    unread: &'a mut BytesMut,
+    written: &'a mut Vec<u8>,
+}
+
+impl Read for Memory<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.unread.is_empty() {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        let count = buffer.len().min(self.unread.len());
+        self.unread.copy_to_slice(&mut buffer[..count]);
+        Ok(count)
+    }
+}
+
+impl Write for Memory<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.written.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Waits for the first of the unsettled publishes.
+async fn next_settled(unsettled: &mut VecDeque<(Option<u64>, Ticket)>) -> Result<Receipt, Refused> {
+    match unsettled.front_mut() {
+        Some((_, ticket)) => ticket.await,
+        None => std::future::pending().await,
+    }
+}
+
+/// A close frame as a server writes it; its text is cut to what fits (RFC 6455, section 5.5).
+fn close_frame(code: CloseCode, text: &str) -> Vec<u8> {
+    let text = &text[..text.floor_char_boundary(123)];
+    let mut frame = vec![0x88, 2 + text.len() as u8];
+    frame.extend_from_slice(&code.number().to_be_bytes());
+    frame.extend_from_slice(text.as_bytes());
+    frame
+}

@@ -1,0 +1,461 @@
+//! A framed sender: its frames in, acknowledgements out. Reads, asks the protocol, hands messages to the store.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    io,
+    sync::Arc,
+    time::Duration,
+};
+
+use bytes::{Buf, BytesMut};
+use shared::{
+    ErrorCode, WireError,
+    codec::{Decoded, decode_preamble, decode_sender, encode_relay},
+    limits::{FRAME_OVERHEAD, MAX_CHANNEL_NAME},
+    sender::{Ack, Alias, Close, Hello, Opened, Publish, RelayFrame, Welcome},
+};
+use tokio::{
+    io::Interest,
+    time::{Instant, sleep_until},
+};
+use tracing::debug;
+
+use super::{
+    SenderSettings,
+    protocol::{Limits, Protocol, Refused, Step},
+    registry::{Registered, Registry},
+};
+use crate::{
+    channel::{
+        hub::{Hub, now},
+        publisher::Publisher,
+    },
+    connection::Connection,
+    shutdown::Life,
+    store::{self, Receipt, Ticket, chunk::ChunkBuilder},
+};
+
+/// Bytes of answers that may wait for the sender to read them: beyond them nothing more is read of it.
+const UNREAD_ANSWERS: usize = 64 * 1024;
+
+/// A framed sender's connection.
+#[derive(Debug)]
+pub struct FramedSession {
+    connection: Connection,
+    hub: Arc<Hub>,
+    registry: Arc<Registry>,
+    settings: Arc<SenderSettings>,
+    protocol: Protocol,
+    registered: Option<Registered>,
+    publishers: HashMap<Alias, Publisher>,
+    unparsed: BytesMut,
+    /// Messages of one alias that go to the store together, the last of them with this pseq.
+    builder: ChunkBuilder,
+    building: Option<(Alias, u64)>,
+    unsettled: VecDeque<Unsettled>,
+    unsettled_bytes: usize,
+    /// Aliases whose ACK is due.
+    due: Vec<Alias>,
+    /// Aliases that were published to since senders were last held.
+    published: Vec<Alias>,
+    answers: Vec<u8>,
+    heard: bool,
+    misses: u32,
+    phase: Phase,
+}
+
+#[derive(Debug)]
+struct Unsettled {
+    alias: Alias,
+    last: u64,
+    bytes: usize,
+    ticket: Ticket,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// HELLO is due by then.
+    Greeting(Instant),
+    Open,
+    /// The relay is stopping; the sender may wait for acknowledgements until then.
+    Draining(Instant),
+    /// The last frame is on its way.
+    Ending,
+}
+
+/// The connection is over: nothing more can be said on it.
+#[derive(Debug)]
+struct Over;
+
+impl FramedSession {
+    /// Takes a connection that begins with the preamble.
+    pub fn new(
+        connection: Connection,
+        hub: Arc<Hub>,
+        registry: Arc<Registry>,
+        settings: Arc<SenderSettings>,
+    ) -> Self {
+        let limits = Limits { max_message: settings.max_message, aliases: settings.aliases };
+        Self {
+            protocol: Protocol::new(limits, hub.store().levels()),
+            phase: Phase::Greeting(Instant::now() + settings.hello),
+            connection,
+            hub,
+            registry,
+            settings,
+            registered: None,
+            publishers: HashMap::new(),
+            unparsed: BytesMut::new(),
+            builder: ChunkBuilder::default(),
+            building: None,
+            unsettled: VecDeque::new(),
+            unsettled_bytes: 0,
+            due: Vec::new(),
+            published: Vec::new(),
+            answers: Vec::new(),
+            heard: false,
+            misses: 0,
+        }
+    }
+
+    /// Runs until the sender ends, or at most `drain` after the relay was told to stop.
+    pub async fn run(mut self, life: Life, drain: Duration) {
+        let mut ping = Instant::now() + self.settings.ping_every;
+        let mut greeted = false;
+        while !(matches!(self.phase, Phase::Ending) && self.answers.is_empty()) {
+            let deadline = match self.phase {
+                Phase::Greeting(deadline) | Phase::Draining(deadline) => deadline.min(ping),
+                Phase::Open | Phase::Ending => ping,
+            };
+            let reading = self.is_reading();
+            let interest = match (reading, self.answers.is_empty()) {
+                (true, true) => Interest::READABLE,
+                (true, false) => Interest::READABLE | Interest::WRITABLE,
+                (false, _) => Interest::WRITABLE,
+            };
+            let stopped = matches!(self.phase, Phase::Draining(_) | Phase::Ending);
+            let outcome = tokio::select! {
+                biased;
+                () = life.stopping(), if !stopped => { self.drain(drain); Ok(()) }
+                code = evicted(&mut self.registered), if self.registered.is_some() => { self.evict(code); Ok(()) }
+                outcome = settled(&mut self.unsettled), if !self.unsettled.is_empty() => {
+                    self.settled(outcome);
+                    Ok(())
+                }
+                ready = ready(&self.connection, interest, reading) => match ready {
+                    Ok(true) => self.read(&mut greeted).await,
+                    Ok(false) => Ok(()),
+                    Err(_) => Err(Over),
+                },
+                () = sleep_until(deadline) => self.attend(&mut ping),
+            };
+            if outcome.is_err() || self.answer().is_err() {
+                return;
+            }
+            self.hold().await;
+        }
+        self.connection.linger(self.settings.hello).await;
+    }
+
+    /// The window: what is not settled yet, and what the sender has not read of its answers.
+    fn is_reading(&self) -> bool {
+        !matches!(self.phase, Phase::Ending)
+            && self.answers.len() < UNREAD_ANSWERS
+            && self.unsettled_bytes <= self.settings.window_bytes as usize
+    }
+
+    async fn read(&mut self, greeted: &mut bool) -> Result<(), Over> {
+        let unparsed = &mut self.unparsed;
+        match self.connection.read_with(|bytes| {
+            unparsed.extend_from_slice(bytes);
+            bytes.len()
+        }) {
+            Ok(0) => return Err(Over),
+            Ok(_) => self.heard = true,
+            Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => return Ok(()),
+            Err(_) => return Err(Over),
+        }
+        let bytes = std::mem::take(&mut self.unparsed);
+        let taken = self.parse(&bytes, greeted).await;
+        self.unparsed = bytes;
+        match taken {
+            Ok(taken) => self.unparsed.advance(taken),
+            Err(e) => self.refuse(&Refused::fatal(ErrorCode::Protocol, e.to_string()), 0),
+        }
+        if self.unparsed.is_empty() {
+            self.unparsed = BytesMut::new();
+        }
+        self.publish();
+        Ok(())
+    }
+
+    /// Acts on whole frames; gives how many bytes they took.
+    async fn parse(&mut self, bytes: &[u8], greeted: &mut bool) -> Result<usize, WireError> {
+        // A channel's name fits a frame, however small messages have to be.
+        let max_frame = self.settings.max_message.max(MAX_CHANNEL_NAME) + FRAME_OVERHEAD;
+        let mut taken = 0;
+        if !*greeted {
+            let Decoded::Frame((), length) = decode_preamble(bytes)? else { return Ok(0) };
+            *greeted = true;
+            taken = length;
+        }
+        while !matches!(self.phase, Phase::Ending) {
+            match decode_sender(&bytes[taken..], max_frame)? {
+                Decoded::Incomplete(_) => break,
+                Decoded::Skipped(length) => taken += length,
+                Decoded::Frame(frame, length) => {
+                    taken += length;
+                    let step = self.protocol.handle(frame);
+                    self.act(step).await;
+                }
+            }
+        }
+        Ok(taken)
+    }
+
+    async fn act(&mut self, step: Step<'_>) {
+        match step {
+            Step::Store(publish) => self.store(publish),
+            Step::Nothing => {}
+            Step::Acknowledge(alias) => self.acknowledge(alias),
+            Step::Pong(number) => self.say(&RelayFrame::Pong(number)),
+            Step::Refuse(refused) => {
+                // Answers come in the order of messages.
+                self.publish();
+                self.refuse(&refused, 0);
+            }
+            Step::Done => {
+                self.publish();
+                self.phase = Phase::Ending;
+            }
+            Step::Claim(hello) => self.claim(hello),
+            Step::Open(alias, channel, first_pseq) => {
+                self.publish();
+                let Some(claim) = self.protocol.claim() else { return };
+                let store = Arc::clone(self.hub.store());
+                match store.open(claim, &channel, first_pseq).await {
+                    Ok(Ok(stored)) => {
+                        if stored.lost > 0 {
+                            debug!(%channel, lost = stored.lost, "a sender no longer holds messages that it had");
+                        }
+                        self.protocol.opened(alias, stored);
+                        let receivers = u32::try_from(self.hub.receivers(&channel)).unwrap_or(u32::MAX);
+                        self.publishers.insert(alias, Publisher::new(&self.hub, channel));
+                        let levels = store.levels();
+                        let opened = Opened { alias, levels, last_pseq: stored.pseq, receivers };
+                        self.say(&RelayFrame::Opened(opened));
+                    }
+                    Ok(Err(store::Refused::Fenced)) => self.evict(ErrorCode::Fenced),
+                    Ok(Err(store::Refused::TakenOver)) => self.evict(ErrorCode::TakenOver),
+                    Ok(Err(refused)) => self.refuse(&Refused::fatal(refused.code(), refused.to_string()), 0),
+                    Err(e) => self.refuse(&Refused::fatal(ErrorCode::StoreUnavailable, e.to_string()), 0),
+                }
+            }
+        }
+    }
+
+    fn claim(&mut self, hello: Hello<'_>) {
+        let keep = match hello.keep_s {
+            0 => self.settings.keep,
+            seconds => Duration::from_secs(seconds.into()).min(self.settings.keep),
+        };
+        match self.hub.store().claim(hello.producer, hello.producer_epoch, keep, now()) {
+            Ok(claim) => {
+                self.registered = Some(self.registry.register(claim));
+                self.protocol.claimed(claim);
+                self.phase = Phase::Open;
+                let SenderSettings { max_message, window_messages, window_bytes, ping_every, .. } = *self.settings;
+                self.say(&RelayFrame::Welcome(Welcome {
+                    epoch: self.hub.store().epoch(),
+                    max_message: u32::try_from(max_message).unwrap_or(u32::MAX),
+                    window_messages,
+                    window_bytes,
+                    ping_ms: u32::try_from(ping_every.as_millis()).unwrap_or(u32::MAX),
+                }));
+            }
+            Err(refused) => self.close(refused.code(), &refused.to_string()),
+        }
+    }
+
+    fn store(&mut self, publish: Publish<'_>) {
+        let Publish { alias, pseq, kind, source_time, payload } = publish;
+        let other = self.building.is_some_and(|(building, _)| building != alias);
+        if other || self.builder.is_full_for(payload.len()) {
+            self.publish();
+        }
+        self.builder.push(kind, payload, source_time.unwrap_or(0));
+        self.building = Some((alias, pseq));
+        self.unsettled_bytes += payload.len();
+    }
+
+    /// Hands what was collected to the store.
+    fn publish(&mut self) {
+        let (Some((alias, last)), Some(messages)) = (self.building.take(), self.builder.take()) else { return };
+        let (Some(publisher), Some(stamp)) = (self.publishers.get(&alias), self.protocol.hand(alias, last)) else {
+            return;
+        };
+        let bytes = messages.payload_bytes();
+        let ticket = publisher.publish(messages, Some(stamp));
+        self.unsettled.push_back(Unsettled { alias, last, bytes, ticket });
+        if !self.published.contains(&alias) {
+            self.published.push(alias);
+        }
+        while let Some(Unsettled { ticket: Ticket::Settled(outcome), .. }) = self.unsettled.front() {
+            let outcome = *outcome;
+            self.settled(outcome);
+        }
+    }
+
+    /// The first of the unsettled batches is settled.
+    fn settled(&mut self, outcome: Result<Receipt, store::Refused>) {
+        let Some(Unsettled { alias, last, bytes, .. }) = self.unsettled.pop_front() else { return };
+        self.unsettled_bytes -= bytes;
+        match outcome {
+            Ok(receipt) => {
+                self.protocol.settle(alias, last, receipt.last);
+                self.acknowledge(alias);
+            }
+            Err(store::Refused::Fenced) => self.evict(ErrorCode::Fenced),
+            Err(store::Refused::TakenOver) => self.evict(ErrorCode::TakenOver),
+            Err(refused) => {
+                // What was handed on behind it is refused too, since its predecessor is not stored.
+                let settled = self.protocol.settled(alias).map_or(0, |(pseq, _)| pseq);
+                let pseq = self.protocol.go_back(alias, settled);
+                let retry_ms = match refused {
+                    store::Refused::Unavailable { retry } => u32::try_from(retry.as_millis()).unwrap_or(u32::MAX),
+                    _ => 0,
+                };
+                let fatal = matches!(refused, store::Refused::TooManyChannels);
+                self.refuse(&Refused { code: refused.code(), fatal, alias, pseq, text: refused.to_string() }, retry_ms);
+            }
+        }
+    }
+
+    fn acknowledge(&mut self, alias: Alias) {
+        if !self.due.contains(&alias) {
+            self.due.push(alias);
+        }
+    }
+
+    /// Writes what there is to say, as far as the socket takes it.
+    fn answer(&mut self) -> Result<(), Over> {
+        self.say_due();
+        while !self.answers.is_empty() {
+            match self.connection.socket().try_write(&self.answers) {
+                Ok(count) => drop(self.answers.drain(..count)),
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => break,
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => return Err(Over),
+            }
+        }
+        Ok(())
+    }
+
+    /// One ACK for each alias, however much was settled.
+    fn say_due(&mut self) {
+        for alias in std::mem::take(&mut self.due) {
+            if let Some((pseq, seq)) = self.protocol.settled(alias) {
+                self.say(&RelayFrame::Ack(Ack { alias, pseq, seq }));
+            }
+        }
+    }
+
+    /// Waits for receivers, as far as the channels want it, and lets them run.
+    async fn hold(&mut self) {
+        if self.published.is_empty() {
+            return;
+        }
+        for alias in std::mem::take(&mut self.published) {
+            if let Some(publisher) = self.publishers.get(&alias) {
+                publisher.hold(self.settings.hold).await;
+            }
+        }
+        // Receivers take what was published while it is still near.
+        tokio::task::yield_now().await;
+    }
+
+    fn attend(&mut self, ping: &mut Instant) -> Result<(), Over> {
+        let now = Instant::now();
+        match self.phase {
+            Phase::Greeting(deadline) if now >= deadline => {
+                self.refuse(&Refused::fatal(ErrorCode::Protocol, "no HELLO came"), 0);
+            }
+            Phase::Draining(deadline) if now >= deadline => self.close(ErrorCode::Draining, "the relay is stopping"),
+            Phase::Ending => return Err(Over),
+            Phase::Greeting(_) | Phase::Draining(_) | Phase::Open => {}
+        }
+        if now >= *ping {
+            *ping = now + self.settings.ping_every;
+            self.misses = if std::mem::take(&mut self.heard) { 0 } else { self.misses + 1 };
+            if self.misses > self.settings.ping_misses {
+                return Err(Over);
+            }
+            if self.misses > 0 && self.phase == Phase::Open {
+                self.say(&RelayFrame::Ping(u64::from(self.misses)));
+            }
+        }
+        Ok(())
+    }
+
+    fn drain(&mut self, drain: Duration) {
+        if matches!(self.phase, Phase::Greeting(_)) {
+            return self.close(ErrorCode::Draining, "the relay is stopping");
+        }
+        self.phase = Phase::Draining(Instant::now() + drain);
+        let deadline_ms = u32::try_from(drain.as_millis()).unwrap_or(u32::MAX);
+        self.say(&RelayFrame::Drain { deadline_ms });
+    }
+
+    fn evict(&mut self, code: ErrorCode) {
+        self.registered = None;
+        let text = match code {
+            ErrorCode::Fenced => "a newer incarnation of this producer is connected",
+            _ => "the same producer connected anew",
+        };
+        self.close(code, text);
+    }
+
+    fn close(&mut self, code: ErrorCode, text: &str) {
+        if !matches!(self.phase, Phase::Ending) {
+            self.say_due();
+            self.say(&RelayFrame::Close(Close { code: code.number(), text }));
+            self.phase = Phase::Ending;
+        }
+    }
+
+    fn refuse(&mut self, refused: &Refused, retry_ms: u32) {
+        if matches!(self.phase, Phase::Ending) {
+            return;
+        }
+        self.say_due();
+        self.say(&RelayFrame::Error(refused.frame(retry_ms)));
+        if refused.fatal {
+            self.phase = Phase::Ending;
+        }
+    }
+
+    fn say(&mut self, frame: &RelayFrame<'_>) {
+        encode_relay(frame, &mut self.answers);
+    }
+}
+
+async fn ready(connection: &Connection, interest: Interest, reading: bool) -> io::Result<bool> {
+    if reading && connection.has_read_ahead() {
+        return Ok(true);
+    }
+    Ok(connection.socket().ready(interest).await?.is_readable())
+}
+
+async fn evicted(registered: &mut Option<Registered>) -> ErrorCode {
+    match registered {
+        Some(registered) => registered.evicted().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn settled(unsettled: &mut VecDeque<Unsettled>) -> Result<Receipt, store::Refused> {
+    match unsettled.front_mut() {
+        Some(unsettled) => (&mut unsettled.ticket).await,
+        None => std::future::pending().await,
+    }
+}

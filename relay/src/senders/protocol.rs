@@ -1,0 +1,239 @@
+//! What the frames of a framed sender mean: which message is next, stored already, or refused. Pure: the session
+//! does what the steps say.
+
+use std::collections::HashMap;
+
+use shared::{
+    ChannelId, ErrorCode, Kind, Seq,
+    sender::{Alias, Hello, Levels, Open, Publish, Refusal, SenderFrame},
+};
+
+use crate::store::{Claim, Stamp, Stored};
+
+/// What a framed sender has said so far.
+#[derive(Debug)]
+pub struct Protocol {
+    limits: Limits,
+    levels: Levels,
+    state: State,
+}
+
+/// What a framed sender may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes that a message may have.
+    pub max_message: usize,
+    /// Channels that may be open.
+    pub aliases: usize,
+}
+
+#[derive(Debug)]
+enum State {
+    /// HELLO must come first.
+    Fresh,
+    Known {
+        claim: Claim,
+        lines: HashMap<Alias, Line>,
+    },
+}
+
+/// What passes under one alias.
+#[derive(Debug)]
+struct Line {
+    /// The last pseq that was stored, handed to the store, or refused.
+    last: u64,
+    /// The last pseq that was stored or handed to the store: what the store compares with.
+    handed: u64,
+    /// The last pseq that is settled, and the seq of the last stored one.
+    settled: (u64, Seq),
+    /// The sender was told to go back to the expected pseq, and has not yet.
+    gap_told: bool,
+}
+
+/// What is to be done about a frame.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Step<'a> {
+    /// Nothing.
+    Nothing,
+    /// Claim the producer's place, and tell [`Protocol::claimed`].
+    Claim(Hello<'a>),
+    /// Open the channel, and tell [`Protocol::opened`].
+    Open(Alias, ChannelId, u64),
+    /// Hand the message to the store, with the others of its alias.
+    Store(Publish<'a>),
+    /// It is settled already: acknowledge what is settled.
+    Acknowledge(Alias),
+    /// Answer with the same number.
+    Pong(u64),
+    /// Tell that something was refused; the connection goes on unless that is fatal.
+    Refuse(Refused),
+    /// The sender is done.
+    Done,
+}
+
+/// A refusal, with a text of its own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refused {
+    /// Why.
+    pub code: ErrorCode,
+    /// The connection ends with it.
+    pub fatal: bool,
+    /// Which channel.
+    pub alias: Alias,
+    /// Which message, or the expected one.
+    pub pseq: u64,
+    /// For people.
+    pub text: String,
+}
+
+impl Protocol {
+    /// Before the first frame. `levels` are those that the store can give.
+    pub fn new(limits: Limits, levels: Levels) -> Self {
+        Self { limits, levels, state: State::Fresh }
+    }
+
+    /// What a frame means.
+    pub fn handle<'a>(&mut self, frame: SenderFrame<'a>) -> Step<'a> {
+        match (&mut self.state, frame) {
+            (_, SenderFrame::Ping(number)) => Step::Pong(number),
+            (_, SenderFrame::Pong(_)) => Step::Nothing,
+            (_, SenderFrame::Close(_)) => Step::Done,
+            (State::Fresh, SenderFrame::Hello(hello)) if hello.token.is_empty() => Step::Claim(hello),
+            (State::Fresh, SenderFrame::Hello(_)) => {
+                Step::Refuse(Refused::fatal(ErrorCode::BadToken, "this relay takes no tokens"))
+            }
+            (State::Fresh, _) => Step::Refuse(Refused::fatal(ErrorCode::Protocol, "HELLO must come first")),
+            (State::Known { .. }, SenderFrame::Hello(_)) => {
+                Step::Refuse(Refused::fatal(ErrorCode::Protocol, "HELLO came twice"))
+            }
+            (State::Known { lines, .. }, SenderFrame::Open(open)) => open_step(lines, open, self.limits, self.levels),
+            (State::Known { lines, .. }, SenderFrame::Publish(publish)) => match lines.get_mut(&publish.alias) {
+                Some(line) => line.publish(publish, self.limits.max_message),
+                None => {
+                    let refused = Refused::fatal(ErrorCode::Protocol, "PUBLISH under an alias that is not open");
+                    Step::Refuse(Refused { alias: publish.alias, ..refused })
+                }
+            },
+        }
+    }
+
+    /// The place is the sender's.
+    pub fn claimed(&mut self, claim: Claim) {
+        self.state = State::Known { claim, lines: HashMap::new() };
+    }
+
+    /// The channel is open under the alias.
+    pub fn opened(&mut self, alias: Alias, stored: Stored) {
+        let Stored { pseq, seq, .. } = stored;
+        if let State::Known { lines, .. } = &mut self.state {
+            lines.insert(alias, Line { last: pseq, handed: pseq, settled: (pseq, seq), gap_told: false });
+        }
+    }
+
+    /// The claim, once there is one.
+    pub fn claim(&self) -> Option<Claim> {
+        match self.state {
+            State::Fresh => None,
+            State::Known { claim, .. } => Some(claim),
+        }
+    }
+
+    /// Messages up to `last` go to the store: what they are to be stamped with.
+    pub fn hand(&mut self, alias: Alias, last: u64) -> Option<Stamp> {
+        let State::Known { claim, lines } = &mut self.state else { return None };
+        let line = lines.get_mut(&alias)?;
+        let after = std::mem::replace(&mut line.handed, last);
+        Some(Stamp { claim: *claim, after, last })
+    }
+
+    /// The store has everything up to `pseq`. Gives what can be acknowledged: refused messages behind it too.
+    pub fn settle(&mut self, alias: Alias, pseq: u64, seq: Seq) -> Option<(u64, Seq)> {
+        let State::Known { lines, .. } = &mut self.state else { return None };
+        let line = lines.get_mut(&alias)?;
+        line.settled = (if pseq == line.handed { line.last } else { pseq }, seq);
+        Some(line.settled)
+    }
+
+    /// What is settled under an alias.
+    pub fn settled(&self, alias: Alias) -> Option<(u64, Seq)> {
+        match &self.state {
+            State::Fresh => None,
+            State::Known { lines, .. } => lines.get(&alias).map(|line| line.settled),
+        }
+    }
+
+    /// The store did not take what came after `pseq`: the sender has to send it again. Gives what is expected.
+    pub fn go_back(&mut self, alias: Alias, pseq: u64) -> u64 {
+        if let State::Known { lines, .. } = &mut self.state
+            && let Some(line) = lines.get_mut(&alias)
+        {
+            (line.last, line.handed, line.gap_told) = (pseq, pseq, true);
+        }
+        pseq + 1
+    }
+}
+
+impl Line {
+    fn publish<'a>(&mut self, publish: Publish<'a>, max_message: usize) -> Step<'a> {
+        let Publish { alias, pseq, kind, payload, .. } = publish;
+        let expected = self.last + 1;
+        if pseq < expected {
+            return Step::Acknowledge(alias);
+        }
+        if pseq > expected {
+            // What was on its way behind the gap comes again: one answer is enough.
+            if std::mem::replace(&mut self.gap_told, true) {
+                return Step::Nothing;
+            }
+            let text = format!("message {expected} is expected next, {pseq} came");
+            return Step::Refuse(Refused { code: ErrorCode::Gap, fatal: false, alias, pseq: expected, text });
+        }
+        self.last = pseq;
+        self.gap_told = false;
+        let refused = if payload.len() > max_message {
+            let text = format!("the message is {} bytes, at most {max_message} are accepted", payload.len());
+            Refused { code: ErrorCode::TooBig, fatal: false, alias, pseq, text }
+        } else if kind == Kind::Text && std::str::from_utf8(payload).is_err() {
+            let text = "the message is declared as text, but is not UTF-8".into();
+            Refused { code: ErrorCode::InvalidText, fatal: false, alias, pseq, text }
+        } else {
+            return Step::Store(publish);
+        };
+        if self.settled.0 + 1 == pseq {
+            self.settled.0 = pseq;
+        }
+        Step::Refuse(refused)
+    }
+}
+
+impl Refused {
+    /// One that ends the connection and is about no message.
+    pub fn fatal(code: ErrorCode, text: impl Into<String>) -> Self {
+        Self { code, fatal: true, alias: Alias(0), pseq: 0, text: text.into() }
+    }
+
+    /// As a frame.
+    pub fn frame(&self, retry_ms: u32) -> Refusal<'_> {
+        let Self { code, fatal, alias, pseq, ref text } = *self;
+        Refusal { code: code.number(), fatal, alias, pseq, retry_ms, text }
+    }
+}
+
+fn open_step<'a>(lines: &HashMap<Alias, Line>, open: Open<'a>, limits: Limits, levels: Levels) -> Step<'a> {
+    let Open { alias, levels: wanted, first_pseq, channel } = open;
+    let refuse = |code, fatal, text| Step::Refuse(Refused { code, fatal, alias, pseq: 0, text });
+    if lines.contains_key(&alias) {
+        return refuse(ErrorCode::Protocol, true, format!("alias {} is open already", alias.0));
+    }
+    if lines.len() >= limits.aliases {
+        return refuse(ErrorCode::TooMany, false, format!("at most {} channels at once", limits.aliases));
+    }
+    if !levels.contains(wanted) {
+        let text = "this relay keeps messages in memory: only the level `accepted` can be had".into();
+        return refuse(ErrorCode::LevelUnsupported, true, text);
+    }
+    match channel.parse() {
+        Ok(channel) => Step::Open(alias, channel, first_pseq.max(1)),
+        Err(e) => refuse(ErrorCode::InvalidChannel, false, format!("`{channel}` is no channel: {e}")),
+    }
+}

@@ -1,0 +1,336 @@
+//! A raw sender: any program that can write to a socket. Reads, frames, publishes; answers each message if it was
+//! asked to.
+
+use std::{io, sync::Arc};
+
+use bytes::Bytes;
+use shared::{ErrorCode, Kind, Position, Seq};
+use tokio::{
+    io::AsyncWriteExt,
+    time::{Instant, sleep_until},
+};
+use tracing::debug;
+
+use super::{
+    RawSettings, SenderSettings,
+    first_line::{Beginning, FirstLine, FirstLineError, PREFIX},
+    framing::{AutoSettings, Framer, Piece},
+};
+use crate::{
+    channel::{hub::Hub, publisher::Publisher},
+    connection::Connection,
+    shutdown::Life,
+    sniff::{RequestGuard, Watch},
+    store::{
+        Refused, Ticket,
+        chunk::{ChunkBuilder, Messages},
+    },
+};
+
+/// Reads that may follow the relay's order to stop: what has arrived by then.
+const LAST_READS: usize = 64;
+
+/// A raw sender's connection.
+#[derive(Debug)]
+pub struct RawSession {
+    connection: Connection,
+    publisher: Publisher,
+    settings: Arc<SenderSettings>,
+    epoch: shared::Epoch,
+    framer: Framer,
+    guard: Option<RequestGuard>,
+    ack: bool,
+    builder: ChunkBuilder,
+    outcomes: Vec<Outcome>,
+}
+
+/// What became of what the sender sent, in its order.
+#[derive(Debug)]
+enum Outcome {
+    /// On its way to the store; the messages, to be sent again if the store can't take them.
+    Published(Messages, Ticket),
+    /// Not published.
+    Refused(ErrorCode, String),
+}
+
+/// What a read brought.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Heard {
+    Bytes,
+    Nothing,
+    /// The sender is done, or what it sends can't be understood any more.
+    End,
+}
+
+impl RawSession {
+    /// Takes a connection: what its listener says holds, unless its first line says otherwise. `guard` watches
+    /// for a browser's request.
+    ///
+    /// Gives none if it ended, or was refused, before it was known where to publish.
+    pub async fn begin(
+        mut connection: Connection,
+        hub: &Arc<Hub>,
+        raw: &RawSettings,
+        settings: Arc<SenderSettings>,
+        guard: Option<RequestGuard>,
+        life: &Life,
+    ) -> Option<Self> {
+        let line = if raw.first_line {
+            tokio::select! {
+                line = first_line(&mut connection, &settings) => line.ok()?,
+                () = life.stopping() => return None,
+            }
+        } else {
+            Ok(FirstLine::default())
+        };
+        let line = match line {
+            Ok(line) => line,
+            Err(e) => {
+                debug!(peer = %connection.peer(), "first line refused: {e}");
+                let _ = connection.write_all(format!("ERR {} {e}\n", e.code()).as_bytes()).await;
+                connection.linger(settings.hello).await;
+                return None;
+            }
+        };
+        let named = || raw.channel.resolve(connection.peer(), connection.local(), None);
+        let channel = match line.channel.map_or_else(named, Ok) {
+            Ok(channel) => channel,
+            Err(e) => {
+                debug!(peer = %connection.peer(), "the listener's channel is no name for this connection: {e}");
+                return None;
+            }
+        };
+        let auto = AutoSettings { undecided: settings.undecided, silence: settings.silence };
+        let framing = line.framing.as_ref().unwrap_or(&raw.framing);
+        Some(Self {
+            framer: Framer::new(framing, raw.max_message, auto),
+            publisher: Publisher::new(hub, channel),
+            epoch: hub.store().epoch(),
+            ack: line.ack,
+            connection,
+            settings,
+            guard,
+            builder: ChunkBuilder::default(),
+            outcomes: Vec::new(),
+        })
+    }
+
+    /// Runs until the sender ends or the relay stops.
+    pub async fn run(mut self, life: Life) {
+        loop {
+            let deadline = self.framer.deadline().map(Instant::from_std);
+            let heard = tokio::select! {
+                biased;
+                () = life.stopping() => return self.stop().await,
+                readable = self.connection.readable() => match readable {
+                    Ok(()) => self.read(),
+                    Err(_) => Heard::End,
+                },
+                () = sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => {
+                    let (framer, mut sink) = self.framing();
+                    framer.tick(Instant::now().into_std(), &mut |piece| sink.take(piece));
+                    sink.publish();
+                    Heard::Bytes
+                }
+            };
+            if self.settle().await.is_err() {
+                return;
+            }
+            match heard {
+                Heard::End => return self.connection.linger(self.settings.hello).await,
+                Heard::Nothing => continue,
+                Heard::Bytes => {}
+            }
+            if self.framer.holds_back() {
+                self.publisher.hold(self.settings.hold).await;
+            }
+            // Receivers take what was published while it is still near.
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Publishes what has arrived already, but no half line: its other half would come to another relay.
+    async fn stop(mut self) {
+        for _ in 0..LAST_READS {
+            if self.read() != Heard::Bytes {
+                break;
+            }
+        }
+        if !self.framer.holds_back() {
+            let (framer, mut sink) = self.framing();
+            framer.finish(&mut |piece| sink.take(piece));
+            sink.publish();
+        }
+        if self.settle().await.is_ok() {
+            self.connection.linger(self.settings.hold).await;
+        }
+    }
+
+    fn read(&mut self) -> Heard {
+        let Self { connection, framer, guard, builder, outcomes, publisher, ack, .. } = self;
+        let read = connection.read_with(|bytes| {
+            match guard.as_mut().map(|guard| guard.watch(bytes)) {
+                Some(Watch::Request) => return Heard::End,
+                Some(Watch::Clear) => *guard = None,
+                Some(Watch::Open) | None => {}
+            }
+            let mut sink = Sink { builder, outcomes, publisher, ack: *ack };
+            let lost = if bytes.is_empty() {
+                framer.finish(&mut |piece| sink.take(piece));
+                None
+            } else {
+                framer.feed(bytes, Instant::now().into_std(), &mut |piece| sink.take(piece)).err()
+            };
+            sink.publish();
+            if let Some(lost) = lost {
+                outcomes.push(Outcome::Refused(lost.code(), lost.to_string()));
+            }
+            if bytes.is_empty() || lost.is_some() { Heard::End } else { Heard::Bytes }
+        });
+        match read {
+            Ok(heard) => heard,
+            Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => Heard::Nothing,
+            Err(_) => Heard::End,
+        }
+    }
+
+    /// The framer, and where its pieces go.
+    fn framing(&mut self) -> (&mut Framer, Sink<'_>) {
+        let Self { framer, builder, outcomes, publisher, ack, .. } = self;
+        (framer, Sink { builder, outcomes, publisher, ack: *ack })
+    }
+
+    /// Waits until the store has what was published, and answers if answers are wanted.
+    async fn settle(&mut self) -> Result<(), Refused> {
+        let mut answers = String::new();
+        for outcome in std::mem::take(&mut self.outcomes) {
+            match outcome {
+                Outcome::Published(messages, ticket) => match self.stored(&messages, ticket).await {
+                    Ok(first) if self.ack => (0..messages.count()).for_each(|index| {
+                        let position = Position { epoch: self.epoch, seq: Seq(first.0 + index) };
+                        answers.push_str(&format!("OK {position}\n"));
+                    }),
+                    Ok(_) => {}
+                    Err(refused) => {
+                        debug!(channel = %self.publisher.channel(), "a raw sender was refused: {refused}");
+                        answers.push_str(&format!("ERR {} {refused}\n", refused.code()));
+                        if self.ack {
+                            let _ = self.connection.write_all(answers.as_bytes()).await;
+                        }
+                        return Err(refused);
+                    }
+                },
+                Outcome::Refused(code, text) => {
+                    debug!(channel = %self.publisher.channel(), "a raw sender's message was refused: {text}");
+                    if self.ack {
+                        answers.push_str(&format!("ERR {code} {text}\n"));
+                    }
+                }
+            }
+        }
+        // A sender that does not read its answers holds up nobody but itself; one that is gone is noticed at
+        // the next read.
+        if !answers.is_empty() {
+            let _ = self.connection.write_all(answers.as_bytes()).await;
+        }
+        Ok(())
+    }
+
+    /// The seq of the first of the messages, once they are stored.
+    async fn stored(&self, messages: &Messages, mut ticket: Ticket) -> Result<Seq, Refused> {
+        loop {
+            match ticket.await {
+                Ok(receipt) => return Ok(receipt.first),
+                Err(Refused::Unavailable { retry }) => {
+                    tokio::time::sleep(retry).await;
+                    ticket = self.publisher.publish(messages.clone(), None);
+                }
+                Err(refused) => return Err(refused),
+            }
+        }
+    }
+}
+
+/// Where a framer's pieces go.
+struct Sink<'a> {
+    builder: &'a mut ChunkBuilder,
+    outcomes: &'a mut Vec<Outcome>,
+    publisher: &'a Publisher,
+    ack: bool,
+}
+
+impl Sink<'_> {
+    fn take(&mut self, piece: Piece<'_>) {
+        let refused = match piece {
+            Piece::Message(message) | Piece::Cut(message) => {
+                if self.builder.is_full_for(message.len()) {
+                    self.publish();
+                }
+                return self.builder.push(Kind::of(message), message, 0);
+            }
+            Piece::TooLong { bytes } => {
+                Outcome::Refused(ErrorCode::TooBig, format!("a message of {bytes} bytes is longer than is accepted"))
+            }
+            Piece::Incomplete { bytes } => {
+                Outcome::Refused(ErrorCode::Protocol, format!("ended within a message, after {bytes} bytes of it"))
+            }
+        };
+        // Answers are given in the order of messages.
+        if self.ack {
+            self.publish();
+        }
+        self.outcomes.push(refused);
+    }
+
+    fn publish(&mut self) {
+        if let Some(messages) = self.builder.take() {
+            let ticket = self.publisher.publish(messages.clone(), None);
+            self.outcomes.push(Outcome::Published(messages, ticket));
+        }
+    }
+}
+
+/// Reads until it is known whether there is a first line; gives back what is not part of it.
+async fn first_line(
+    connection: &mut Connection,
+    settings: &SenderSettings,
+) -> io::Result<Result<FirstLine, FirstLineError>> {
+    let mut bytes = Vec::new();
+    let mut last = false;
+    let mut began = None;
+    loop {
+        match Beginning::of(&bytes, last) {
+            Beginning::NeedMore => {}
+            Beginning::Data => {
+                connection.unread(Bytes::from(bytes));
+                return Ok(Ok(FirstLine::default()));
+            }
+            Beginning::TooLong => return Ok(Err(FirstLineError::TooLong)),
+            Beginning::Line { line, length } => {
+                let line = FirstLine::parse(line);
+                connection.unread(Bytes::copy_from_slice(&bytes[length..]));
+                return Ok(line);
+            }
+        }
+        // A few bytes that might be the prefix may as well be all there is to say; behind it the line is due.
+        let patience = if bytes.len() < PREFIX.len() { settings.undecided } else { settings.hello };
+        let readable = connection.readable();
+        match began {
+            None => readable.await?,
+            Some(began) => match tokio::time::timeout_at(began + patience, readable).await {
+                Ok(readable) => readable?,
+                Err(_) => {
+                    last = true;
+                    continue;
+                }
+            },
+        }
+        let before = bytes.len();
+        match connection.read_with(|read| bytes.extend_from_slice(read)) {
+            Ok(()) => last = bytes.len() == before,
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => continue,
+            Err(e) => return Err(e),
+        }
+        began.get_or_insert_with(Instant::now);
+    }
+}

@@ -1,0 +1,340 @@
+//! The engine that keeps everything in memory: the default. Commits at once, in the order of appends.
+
+mod log;
+mod producers;
+
+use std::{
+    collections::{HashMap, VecDeque},
+    future::ready,
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+    time::Duration,
+};
+
+use log::Log;
+use producers::Producers;
+use shared::{
+    ChannelId, Epoch, Seq,
+    sender::{Levels, ProducerId},
+};
+
+use super::{
+    Answer, Batch, Bounds, ChannelStore, Claim, Hole, Page, Receipt, Refused, Retention, Stored, StoreSettings, Tail,
+    Ticket,
+    chunk::{Chunk, Place},
+    selection::Selection,
+};
+
+/// Entries that reading a pattern looks at before it gives what it has: bounds the time that the lock is held.
+const SCAN: usize = 4096;
+
+/// Keeps channels in memory, up to the limits of its settings.
+pub struct Memory {
+    epoch: Epoch,
+    settings: StoreSettings,
+    state: Mutex<State>,
+    tail: OnceLock<Tail>,
+}
+
+struct State {
+    /// The last seq that was given.
+    head: Seq,
+    /// The latest time that was given; time never goes back here.
+    time: u64,
+    channels: HashMap<ChannelId, Log>,
+    /// Channels that went for being idle: what a receiver that comes back is told.
+    retired: HashMap<ChannelId, Log>,
+    /// Every chunk in the order of seqs; those that went meanwhile are known by their absence from their log.
+    order: VecDeque<Entry>,
+    /// Chunks that are kept.
+    chunks: usize,
+    /// What they cost.
+    bytes: u64,
+    /// Nothing after this seq is gone.
+    gone_through: Seq,
+    producers: Producers,
+}
+
+struct Entry {
+    first: Seq,
+    time: u64,
+    channel: ChannelId,
+}
+
+impl Memory {
+    /// An empty store.
+    pub fn new(epoch: Epoch, settings: StoreSettings) -> Self {
+        let state = State {
+            head: Seq::ZERO,
+            time: 0,
+            channels: HashMap::new(),
+            retired: HashMap::new(),
+            order: VecDeque::new(),
+            chunks: 0,
+            bytes: 0,
+            gone_through: Seq::ZERO,
+            producers: Producers::new(settings.producers),
+        };
+        Self { epoch, settings, state: Mutex::new(state), tail: OnceLock::new() }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn retention(&self, channel: &ChannelId) -> Retention {
+        let rule = self.settings.retention.iter().find(|(pattern, _)| pattern.matches(channel));
+        rule.map_or(Retention { bytes: self.settings.memory, messages: None, age: None }, |(_, retention)| *retention)
+    }
+
+    fn commit(&self, batch: Batch) -> Result<Receipt, Refused> {
+        let mut state = self.state();
+        let state = &mut *state;
+        if let Some(stamp) = &batch.stamp {
+            state.producers.check(stamp, &batch.channel)?;
+        }
+        if !state.channels.contains_key(&batch.channel) {
+            if state.channels.len() >= self.settings.channels {
+                return Err(Refused::TooManyChannels);
+            }
+            let log = state.retired.remove(&batch.channel);
+            let log = log.unwrap_or_else(|| Log::new(self.retention(&batch.channel)));
+            state.channels.insert(batch.channel.clone(), log);
+        }
+        let Some(log) = state.channels.get_mut(&batch.channel) else { unreachable!("it was inserted above") };
+        state.time = state.time.max(batch.time);
+        let first = Seq(state.head.0 + 1);
+        let place = Place { first, prev: log.last(), ordinal: log.ordinal(), time: state.time };
+        let chunk = Arc::new(Chunk::new(batch.channel, place, batch.messages));
+        state.head = chunk.last();
+        state.bytes += chunk.cost();
+        state.chunks += 1;
+        state.order.push_back(Entry { first, time: state.time, channel: chunk.channel().clone() });
+        log.push(Arc::clone(&chunk));
+        let let_go = log.enforce();
+        state.note_gone(let_go);
+        if let Some(stamp) = &batch.stamp {
+            state.producers.store(stamp, chunk.channel(), chunk.last(), state.time);
+        }
+        state.enforce(self.settings.memory.saturating_sub(self.settings.encodings));
+        // Under the lock, so that the tail sees commits in the order of seqs.
+        if let Some(tail) = self.tail.get() {
+            tail(&chunk);
+        }
+        Ok(Receipt { first, last: chunk.last() })
+    }
+}
+
+impl ChannelStore for Memory {
+    fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
+    fn levels(&self) -> Levels {
+        Levels::ACCEPTED
+    }
+
+    fn follow(&self, tail: Tail) {
+        assert!(self.tail.set(tail).is_ok(), "a store has one tail");
+    }
+
+    fn claim(&self, producer: ProducerId, epoch: u32, keep: Duration, now: u64) -> Result<Claim, Refused> {
+        self.state().producers.claim(producer, epoch, keep, now)
+    }
+
+    fn open(&self, claim: Claim, channel: &ChannelId, first_pseq: u64) -> Answer<'_, Result<Stored, Refused>> {
+        let stored = self.state().producers.open(claim, channel, first_pseq);
+        Box::pin(ready(Ok(stored)))
+    }
+
+    fn append(&self, batch: Batch) -> Ticket {
+        Ticket::Settled(self.commit(batch))
+    }
+
+    fn bounds(&self, selection: &Selection) -> Bounds {
+        let state = self.state();
+        state.logs(selection).fold(Bounds::default(), |bounds, (_, log)| Bounds {
+            first: match (bounds.first, log.first()) {
+                (Seq::ZERO, first) | (first, Seq::ZERO) => first,
+                (one, other) => one.min(other),
+            },
+            head: bounds.head.max(log.last()),
+        })
+    }
+
+    fn read(&self, selection: &Selection, after: Seq, bytes: u64) -> Answer<'_, Page> {
+        let state = self.state();
+        let page = match selection.as_channel() {
+            Some(channel) => state.read_channel(&channel, after, bytes),
+            None => state.read_pattern(selection, after, bytes),
+        };
+        Box::pin(ready(Ok(Page { holes: state.holes(selection, after), ..page })))
+    }
+
+    fn find_time(&self, _: &Selection, time: u64) -> Answer<'_, Seq> {
+        let state = self.state();
+        let index = state.order.partition_point(|entry| entry.time < time);
+        let seq = state.order.get(index).map_or(state.head, |entry| Seq(entry.first.0 - 1));
+        Box::pin(ready(Ok(seq)))
+    }
+
+    fn find_last(&self, selection: &Selection, count: u64) -> Answer<'_, Seq> {
+        let state = self.state();
+        let mut missing = count;
+        let mut after = state.head;
+        for entry in state.order.iter().rev().filter(|entry| selection.matches(&entry.channel)) {
+            if missing == 0 {
+                break;
+            }
+            let Some(chunk) = state.chunk(entry) else { continue };
+            let taken = missing.min(chunk.count());
+            missing -= taken;
+            after = Seq(chunk.last().0 - taken);
+        }
+        Box::pin(ready(Ok(after)))
+    }
+
+    fn trim(&self, now: u64) {
+        let idle = self.settings.channel_idle;
+        let mut state = self.state();
+        let state = &mut *state;
+        let mut let_go = Vec::new();
+        for log in state.channels.values_mut() {
+            let_go.extend(log.expire(now, idle));
+        }
+        for gone in let_go {
+            state.note_gone(Some(gone));
+        }
+        let retired = state.channels.extract_if(|_, log| log.is_idle(now, idle));
+        state.retired.extend(retired);
+        if state.retired.len() > self.settings.channels {
+            state.retired.clear();
+        }
+        state.compact();
+        state.producers.expire(now);
+    }
+}
+
+impl State {
+    /// The logs of a selection, those of retired channels too.
+    fn logs<'a>(&'a self, selection: &'a Selection) -> Box<dyn Iterator<Item = (&'a ChannelId, &'a Log)> + 'a> {
+        match selection.as_channel() {
+            Some(channel) => {
+                let log = self.channels.get_key_value(&channel).or_else(|| self.retired.get_key_value(&channel));
+                Box::new(log.into_iter())
+            }
+            None => Box::new(self.channels.iter().chain(&self.retired).filter(|(c, _)| selection.matches(c))),
+        }
+    }
+
+    fn holes(&self, selection: &Selection, after: Seq) -> Vec<Hole> {
+        if after >= self.gone_through {
+            return Vec::new();
+        }
+        let logs = self.logs(selection).filter(|(_, log)| log.gone_through() > after);
+        logs.map(|(channel, log)| Hole {
+            channel: channel.clone(),
+            through: log.gone_through(),
+            before: if log.first() == Seq::ZERO { Seq(log.gone_through().0 + 1) } else { log.first() },
+            gone: log.gone(),
+        })
+        .collect()
+    }
+
+    fn read_channel(&self, channel: &ChannelId, after: Seq, bytes: u64) -> Page {
+        let mut page = Page { through: self.head.max(after), ..Page::default() };
+        let Some(log) = self.channels.get(channel) else { return page };
+        let mut cost = 0;
+        for chunk in log.after(after) {
+            if cost >= bytes {
+                page.through = page.chunks.last().map_or(after, |chunk: &Arc<Chunk>| chunk.last());
+                break;
+            }
+            cost += chunk.cost();
+            page.chunks.push(Arc::clone(chunk));
+        }
+        page
+    }
+
+    fn read_pattern(&self, selection: &Selection, after: Seq, bytes: u64) -> Page {
+        let mut page = Page { through: after, ..Page::default() };
+        let mut wanted: HashMap<&ChannelId, bool> = HashMap::new();
+        // The chunk that holds `after` may go on behind it.
+        let from = self.order.partition_point(|entry| entry.first <= after).saturating_sub(1);
+        let mut cost = 0;
+        for (scanned, entry) in self.order.range(from..).enumerate() {
+            if scanned >= SCAN || cost >= bytes {
+                return page;
+            }
+            if *wanted.entry(&entry.channel).or_insert_with(|| selection.matches(&entry.channel))
+                && let Some(chunk) = self.chunk(entry).filter(|chunk| chunk.last() > after)
+            {
+                cost += chunk.cost();
+                page.through = chunk.last();
+                page.chunks.push(Arc::clone(chunk));
+            } else {
+                page.through = page.through.max(entry.first);
+            }
+        }
+        page.through = self.head.max(after);
+        page
+    }
+
+    fn chunk(&self, entry: &Entry) -> Option<&Arc<Chunk>> {
+        self.channels.get(&entry.channel)?.starting_at(entry.first)
+    }
+
+    /// Lets the oldest chunks of all go until the rest costs no more than that.
+    fn enforce(&mut self, limit: u64) {
+        while self.bytes > limit {
+            let Some(entry) = self.order.pop_front() else { break };
+            let log = self.channels.get_mut(&entry.channel);
+            let gone = log.and_then(|log| log.let_go_of(entry.first));
+            self.note_gone(gone);
+        }
+        if self.order.len() > 64 && self.order.len() > 2 * self.chunks {
+            self.compact();
+        }
+    }
+
+    fn note_gone(&mut self, gone: Option<log::Gone>) {
+        if let Some(gone) = gone {
+            self.chunks -= gone.chunks;
+            self.bytes -= gone.bytes;
+            self.gone_through = self.gone_through.max(gone.through);
+        }
+    }
+
+    fn compact(&mut self) {
+        let mut order = std::mem::take(&mut self.order);
+        order.retain(|entry| self.chunk(entry).is_some());
+        self.order = order;
+    }
+}
+
+impl std::fmt::Debug for Memory {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let state = self.state();
+        f.debug_struct("Memory")
+            .field("epoch", &self.epoch)
+            .field("head", &state.head)
+            .field("channels", &state.channels.len())
+            .field("chunks", &state.chunks)
+            .field("bytes", &state.bytes)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::contract;
+
+    fn memory(settings: StoreSettings) -> Arc<dyn ChannelStore> {
+        Arc::new(Memory::new(Epoch(7), settings))
+    }
+
+    #[tokio::test]
+    async fn memory_keeps_the_contract_of_a_store() {
+        contract::holds(memory).await;
+    }
+}
