@@ -61,7 +61,9 @@ impl BindError {
     fn hint(&self) -> String {
         let elsewhere = format!("choose another with --listen {}:0", self.address.ip());
         match self.error.kind() {
-            io::ErrorKind::AddrInUse => format!("another relay may be running; {elsewhere}, which takes a free port"),
+            io::ErrorKind::AddrInUse => {
+                format!("another relay may be running; {elsewhere}, which takes a free port")
+            }
             io::ErrorKind::PermissionDenied => format!("ports below 1024 need a privilege; {elsewhere}"),
             _ => elsewhere,
         }
@@ -97,7 +99,8 @@ impl Relay {
         let header_bytes = http.header_bytes;
         let drain = connections.drain;
         let front = Front::new(Arc::clone(&hub), life.clone(), http, receivers);
-        let reception = Reception::new(Arc::clone(&hub), life.clone(), front, senders, connections, header_bytes);
+        let reception =
+            Reception::new(Arc::clone(&hub), life.clone(), front, senders, connections, header_bytes);
         Ok(Self { listeners, reception: Arc::new(reception), hub, life, drain })
     }
 

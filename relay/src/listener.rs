@@ -1,11 +1,6 @@
 //! Accepts connections: take a permit, spawn, and only then look at what it is. Never handshakes.
 
-use std::{
-    io,
-    net::SocketAddr,
-    sync::Arc,
-    time::Duration,
-};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use tokio::{
@@ -190,7 +185,8 @@ impl Reception {
             }
             Ok(Verdict::Raw) => {
                 let guard = RequestGuard::new(self.header_bytes);
-                let session = RawSession::begin(connection, &hub, &listener.raw, senders, Some(guard), &life).await;
+                let session =
+                    RawSession::begin(connection, &hub, &listener.raw, senders, Some(guard), &life).await;
                 if let Some(session) = session {
                     self.life.spawn_sender(session.run(life));
                 }
@@ -203,7 +199,9 @@ impl Reception {
                 }
                 connection.linger(self.senders.hold).await;
             }
-            Err(e) => debug!(peer = %connection.peer(), "a connection ended before it was known what it is: {e}"),
+            Err(e) => {
+                debug!(peer = %connection.peer(), "a connection ended before it was known what it is: {e}")
+            }
         }
     }
 

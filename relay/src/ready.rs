@@ -19,7 +19,8 @@ pub struct Ready {
 impl Ready {
     /// Of a relay with this configuration.
     pub fn of(config: &Config) -> Self {
-        let history = config.store.retention.last().map_or(config.store.memory, |(_, retention)| retention.bytes);
+        let history =
+            config.store.retention.last().map_or(config.store.memory, |(_, retention)| retention.bytes);
         Self { listeners: config.listeners.clone(), history }
     }
 

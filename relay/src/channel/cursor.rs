@@ -228,7 +228,12 @@ impl Cursor {
         self.blocks && !self.progress.has_credit()
     }
 
-    async fn seek(&mut self, selection: &Selection, since: Since, last: Option<u64>) -> Result<Beginning, ReadError> {
+    async fn seek(
+        &mut self,
+        selection: &Selection,
+        since: Since,
+        last: Option<u64>,
+    ) -> Result<Beginning, ReadError> {
         let store = Arc::clone(self.hub.store());
         let head = self.hub.position().seq;
         let bounds = store.bounds(selection);
@@ -252,9 +257,11 @@ impl Cursor {
             None => wanted,
         };
         self.after = limited;
-        let resumes = matches!(since, Since::Position(_) | Since::Seq(_)) && !other_epoch && limited == wanted;
+        let resumes =
+            matches!(since, Since::Position(_) | Since::Seq(_)) && !other_epoch && limited == wanted;
         let holes = store.read(selection, limited, 0).await?.holes;
-        let recovered = matches!(since, Since::Position(position) if position.seq <= head) && resumes && holes.is_empty();
+        let recovered =
+            matches!(since, Since::Position(position) if position.seq <= head) && resumes && holes.is_empty();
         if !resumes {
             self.told = holes.into_iter().map(|hole| (hole.channel, hole.through)).collect();
         }

@@ -61,8 +61,13 @@ const MATCHED: usize = 100_000;
 impl Hub {
     /// Brings the commits of a store to receivers.
     pub fn new(store: Arc<dyn ChannelStore>, encodings: u64, rules: ChannelRules) -> Arc<Self> {
-        let hub =
-            Arc::new(Self { store, encodings: Encodings::new(encodings), rules, views: Mutex::default(), stopping: AtomicBool::new(false) });
+        let hub = Arc::new(Self {
+            store,
+            encodings: Encodings::new(encodings),
+            rules,
+            views: Mutex::default(),
+            stopping: AtomicBool::new(false),
+        });
         let follower = Arc::downgrade(&hub);
         hub.store.follow(Box::new(move |chunk| {
             if let Some(hub) = follower.upgrade() {
@@ -115,7 +120,8 @@ impl Hub {
 
     /// Bytes that a channel keeps.
     pub fn history(&self, channel: &ChannelId) -> u64 {
-        first_match(&self.rules.retention, |pattern| pattern.matches(channel)).map_or(u64::MAX, |rule| rule.bytes)
+        first_match(&self.rules.retention, |pattern| pattern.matches(channel))
+            .map_or(u64::MAX, |rule| rule.bytes)
     }
 
     /// Tells every receiver to end once it has what there is.
@@ -222,7 +228,10 @@ impl Views {
     }
 }
 
-fn first_match<T: Copy>(rules: &[(ChannelPattern, T)], matches: impl Fn(&ChannelPattern) -> bool) -> Option<T> {
+fn first_match<T: Copy>(
+    rules: &[(ChannelPattern, T)],
+    matches: impl Fn(&ChannelPattern) -> bool,
+) -> Option<T> {
     rules.iter().find(|(pattern, _)| matches(pattern)).map(|(_, rule)| *rule)
 }
 

@@ -93,7 +93,13 @@ impl View {
         Self {
             single: selection.as_channel().is_some(),
             selection,
-            ring: Mutex::new(Ring { base: 0, entries: VecDeque::new(), complete_after: head, total: 0, begin: 0 }),
+            ring: Mutex::new(Ring {
+                base: 0,
+                entries: VecDeque::new(),
+                complete_after: head,
+                total: 0,
+                begin: 0,
+            }),
             head: watch::Sender::new(head),
             receivers: Mutex::default(),
             calm_until: AtomicU64::new(0),
@@ -207,7 +213,8 @@ impl View {
 
     /// Waits until no receiver that counts is that far behind.
     pub(super) async fn caught_up(&self, reach: Reach) {
-        self.wait_while(|| self.slowest(reach, |p| !p.tired.load(Ordering::Relaxed)) >= reach.held_from).await;
+        self.wait_while(|| self.slowest(reach, |p| !p.tired.load(Ordering::Relaxed)) >= reach.held_from)
+            .await;
     }
 
     /// From now on, receivers that are that far behind are not waited for until they are back at the head.
@@ -293,7 +300,8 @@ impl Ring {
         if next == NOT_COUNTED {
             return 0;
         }
-        let before = next.checked_sub(self.base + 1).and_then(|index| self.entries.get(usize::try_from(index).ok()?));
+        let before =
+            next.checked_sub(self.base + 1).and_then(|index| self.entries.get(usize::try_from(index).ok()?));
         self.total - before.map_or(self.begin, |entry| entry.end)
     }
 }

@@ -38,7 +38,9 @@ pub fn origin<'a>(headers: &'a HeaderMap, allowed: &[String]) -> Result<Option<&
     if same || allowed.contains(&lower) {
         return Ok(Some(origin));
     }
-    Err(format!("pages from {origin} may not connect; the operator can allow them with --allow-origin {origin}"))
+    Err(format!(
+        "pages from {origin} may not connect; the operator can allow them with --allow-origin {origin}"
+    ))
 }
 
 /// A host without its port.
@@ -60,8 +62,15 @@ mod tests {
     #[test]
     fn a_host_is_an_address_localhost_or_a_configured_name() {
         let check = |value: &str| host(&headers(&[(header::HOST, value)]), &["relay.example".into()]).is_ok();
-        for value in ["127.0.0.1:12000", "127.0.0.1", "[::1]:12000", "[::1]", "localhost", "LOCALHOST:9", "relay.example"]
-        {
+        for value in [
+            "127.0.0.1:12000",
+            "127.0.0.1",
+            "[::1]:12000",
+            "[::1]",
+            "localhost",
+            "LOCALHOST:9",
+            "relay.example",
+        ] {
             assert!(check(value), "{value}");
         }
         for value in ["evil.example", "evil.example:12000", "127.0.0.1.evil.example", "localhost.evil", ""] {
@@ -80,8 +89,14 @@ mod tests {
             let headers = headers(&[(header::HOST, "127.0.0.1:12000"), (header::ORIGIN, value)]);
             origin(&headers, &allowed).is_ok()
         };
-        assert!(check("http://127.0.0.1:12000") && check("https://127.0.0.1:12000") && check("https://dash.example"));
-        for value in ["null", "http://127.0.0.1", "http://127.0.0.1:1200", "http://evil.example", "file://", ""] {
+        assert!(
+            check("http://127.0.0.1:12000")
+                && check("https://127.0.0.1:12000")
+                && check("https://dash.example")
+        );
+        for value in
+            ["null", "http://127.0.0.1", "http://127.0.0.1:1200", "http://evil.example", "file://", ""]
+        {
             assert!(!check(value), "{value}");
         }
         assert_eq!(origin(&headers(&[(header::HOST, "localhost")]), &allowed), Ok(None));

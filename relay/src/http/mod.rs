@@ -145,7 +145,8 @@ impl Front {
             Err(text) => return refusal(StatusCode::FORBIDDEN, &text),
         };
         let offered = request.headers().get_all(header::SEC_WEBSOCKET_PROTOCOL);
-        let offered = offered.iter().filter_map(|names| names.to_str().ok()).flat_map(|names| names.split(','));
+        let offered =
+            offered.iter().filter_map(|names| names.to_str().ok()).flat_map(|names| names.split(','));
         let query = request.uri().query().unwrap_or_default();
         let wanted = Wanted::parse(name, query, self.receivers.subscriptions);
         let (echo, granted) = match (protocol::negotiate(offered), wanted) {
@@ -177,11 +178,17 @@ impl Front {
         answer
     }
 
-    async fn subscribe(self: Arc<Self>, connection: Connection, granted: Result<(Subprotocol, Wanted), Refusal>) {
+    async fn subscribe(
+        self: Arc<Self>,
+        connection: Connection,
+        granted: Result<(Subprotocol, Wanted), Refusal>,
+    ) {
         let settings = Arc::clone(&self.receivers);
         let (form, wanted) = match granted {
             Ok(granted) => granted,
-            Err(refused) => return Session::refuse(connection, refused.code, &refused.text, settings.close).await,
+            Err(refused) => {
+                return Session::refuse(connection, refused.code, &refused.text, settings.close).await;
+            }
         };
         if settings.send_buffer > 0 {
             let socket = socket2::SockRef::from(connection.socket());

@@ -148,7 +148,9 @@ fn decode(text: &str) -> Result<Cow<'_, str>, Refusal> {
 fn pattern(text: &str) -> Result<ChannelPattern, Refusal> {
     text.parse().map_err(|e| Refusal {
         code: CloseCode::NoSuchChannel,
-        text: format!("`{text}` is no channel: {e}; names use letters, digits and _ - . ~ : in segments separated by /"),
+        text: format!(
+            "`{text}` is no channel: {e}; names use letters, digits and _ - . ~ : in segments separated by /"
+        ),
     })
 }
 
@@ -175,7 +177,10 @@ mod tests {
         assert_eq!(request.lag, Some(Lag::Skip));
         assert!(Request::parse("foo", "publish", 64).unwrap().publish);
         assert!(!Request::parse("foo", "publish=0", 64).unwrap().publish);
-        assert_eq!(Request::parse("foo", "since=1970-01-01T00%3A00%3A01Z", 64).unwrap().since, Since::Time(1_000_000));
+        assert_eq!(
+            Request::parse("foo", "since=1970-01-01T00%3A00%3A01Z", 64).unwrap().since,
+            Since::Time(1_000_000)
+        );
     }
 
     #[test]

@@ -170,7 +170,7 @@ impl Session {
     async fn round(&mut self, mut timer: std::pin::Pin<&mut Sleep>) -> Result<(), Over> {
         if self.cursor.is_overdrawn() && matches!(self.phase, Phase::Open) {
             let text = format!("too slow; resume after {}", self.cursor.position());
-            self.leave(CloseCode::Lagged, &text);
+            self.give_up(CloseCode::Lagged, &text);
         }
         self.understand().await?;
         let turn = self.write().await?;
@@ -324,9 +324,15 @@ impl Session {
         self.unsettled.push_back((Some(id), ticket));
     }
 
-    async fn subscribe(&mut self, pattern: ChannelPattern, since: Since, last: Option<u64>) -> Result<(), Over> {
+    async fn subscribe(
+        &mut self,
+        pattern: ChannelPattern,
+        since: Since,
+        last: Option<u64>,
+    ) -> Result<(), Over> {
         let selection = self.cursor.selection().with(pattern.clone());
-        if selection.patterns().len() > self.settings.subscriptions || self.backfills.len() >= self.settings.subscriptions
+        if selection.patterns().len() > self.settings.subscriptions
+            || self.backfills.len() >= self.settings.subscriptions
         {
             let text = format!("at most {} channels or patterns at once", self.settings.subscriptions);
             self.refuse_command(ErrorCode::TooMany, &text, None);
@@ -400,13 +406,8 @@ impl Session {
     /// Writes what there is, and what is to be told on the way.
     async fn write(&mut self) -> Result<Turn, Over> {
         loop {
-            if let Phase::Leaving { close, .. } = &mut self.phase
-                && self.unsettled.is_empty()
-                && self.cursor.position().seq >= self.own
-            {
-                let close = std::mem::take(close);
-                self.outbound.control().extend_from_slice(&close);
-                self.phase = Phase::Left { deadline: Instant::now() + self.settings.close };
+            if self.cursor.position().seq >= self.own {
+                self.say_farewell();
             }
             let cursor = match (&self.phase, self.backfills.front_mut()) {
                 (Phase::Left { .. }, _) => None,
@@ -415,7 +416,8 @@ impl Session {
             };
             let mut written = 0;
             let socket = self.connection.socket();
-            let turn = self.outbound.write(socket, cursor, self.settings.turn, &mut written).map_err(|_| Over)?;
+            let turn =
+                self.outbound.write(socket, cursor, self.settings.turn, &mut written).map_err(|_| Over)?;
             match turn {
                 Turn::Fetch => self.fetch().await?,
                 Turn::More | Turn::Blocked => {
@@ -450,7 +452,7 @@ impl Session {
             }
         }
         if !matches!(self.phase, Phase::Open) {
-            return Ok(false);
+            return Ok(self.say_farewell());
         }
         if self.hub.is_stopping() {
             self.leave(CloseCode::Restart, "the relay is stopping: reconnect and resume");
@@ -473,7 +475,7 @@ impl Session {
         if lagged && self.lag == Lag::Close {
             let position = missing.first().map_or(self.cursor.position().seq, |missing| missing.after);
             let text = format!("too slow; resume after {}-{position}", self.hub.store().epoch());
-            self.leave(CloseCode::Lagged, &text);
+            self.give_up(CloseCode::Lagged, &text);
             return Ok(());
         }
         if self.form != Subprotocol::Raw {
@@ -493,17 +495,35 @@ impl Session {
         match self.vigil.due(Instant::now(), &self.settings) {
             Due::Nothing => {}
             Due::Ping => self.outbound.control().extend_from_slice(&[0x89, 0]),
-            Due::NoPong => self.leave(CloseCode::NoPong, "no answer to pings"),
+            Due::NoPong => self.give_up(CloseCode::NoPong, "no answer to pings"),
             Due::Stalled => return Err(Over),
         }
         Ok(())
     }
 
-    /// Ends the session with a close frame, before anything that has not been begun.
+    /// Ends the session with a close frame, after what the receiver published itself.
     fn leave(&mut self, code: CloseCode, text: &str) {
         let deadline = Instant::now() + self.settings.close;
-        self.own = self.own.min(self.cursor.position().seq);
         self.phase = Phase::Leaving { close: close_frame(code, text), deadline };
+    }
+
+    /// Ends the session with a close frame, before anything that has not been begun.
+    fn give_up(&mut self, code: CloseCode, text: &str) {
+        self.own = Seq::ZERO;
+        self.leave(code, text);
+    }
+
+    /// Puts the close frame out if it is its turn; whether it was.
+    fn say_farewell(&mut self) -> bool {
+        match &mut self.phase {
+            Phase::Leaving { close, .. } if self.unsettled.is_empty() => {
+                let close = std::mem::take(close);
+                self.outbound.control().extend_from_slice(&close);
+                self.phase = Phase::Left { deadline: Instant::now() + self.settings.close };
+                true
+            }
+            Phase::Leaving { .. } | Phase::Open | Phase::Left { .. } => false,
+        }
     }
 }
 

@@ -172,7 +172,9 @@ impl FramedSession {
         }) {
             Ok(0) => return Err(Over),
             Ok(_) => self.heard = true,
-            Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => return Ok(()),
+            Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
+                return Ok(());
+            }
             Err(_) => return Err(Over),
         }
         let bytes = std::mem::take(&mut self.unparsed);
@@ -264,7 +266,8 @@ impl FramedSession {
                 self.registered = Some(self.registry.register(claim));
                 self.protocol.claimed(claim);
                 self.phase = Phase::Open;
-                let SenderSettings { max_message, window_messages, window_bytes, ping_every, .. } = *self.settings;
+                let SenderSettings { max_message, window_messages, window_bytes, ping_every, .. } =
+                    *self.settings;
                 self.say(&RelayFrame::Welcome(Welcome {
                     epoch: self.hub.store().epoch(),
                     max_message: u32::try_from(max_message).unwrap_or(u32::MAX),
@@ -290,8 +293,11 @@ impl FramedSession {
 
     /// Hands what was collected to the store.
     fn publish(&mut self) {
-        let (Some((alias, last)), Some(messages)) = (self.building.take(), self.builder.take()) else { return };
-        let (Some(publisher), Some(stamp)) = (self.publishers.get(&alias), self.protocol.hand(alias, last)) else {
+        let (Some((alias, last)), Some(messages)) = (self.building.take(), self.builder.take()) else {
+            return;
+        };
+        let (Some(publisher), Some(stamp)) = (self.publishers.get(&alias), self.protocol.hand(alias, last))
+        else {
             return;
         };
         let bytes = messages.payload_bytes();
@@ -322,11 +328,16 @@ impl FramedSession {
                 let settled = self.protocol.settled(alias).map_or(0, |(pseq, _)| pseq);
                 let pseq = self.protocol.go_back(alias, settled);
                 let retry_ms = match refused {
-                    store::Refused::Unavailable { retry } => u32::try_from(retry.as_millis()).unwrap_or(u32::MAX),
+                    store::Refused::Unavailable { retry } => {
+                        u32::try_from(retry.as_millis()).unwrap_or(u32::MAX)
+                    }
                     _ => 0,
                 };
                 let fatal = matches!(refused, store::Refused::TooManyChannels);
-                self.refuse(&Refused { code: refused.code(), fatal, alias, pseq, text: refused.to_string() }, retry_ms);
+                self.refuse(
+                    &Refused { code: refused.code(), fatal, alias, pseq, text: refused.to_string() },
+                    retry_ms,
+                );
             }
         }
     }
@@ -380,7 +391,9 @@ impl FramedSession {
             Phase::Greeting(deadline) if now >= deadline => {
                 self.refuse(&Refused::fatal(ErrorCode::Protocol, "no HELLO came"), 0);
             }
-            Phase::Draining(deadline) if now >= deadline => self.close(ErrorCode::Draining, "the relay is stopping"),
+            Phase::Draining(deadline) if now >= deadline => {
+                self.close(ErrorCode::Draining, "the relay is stopping")
+            }
             Phase::Ending => return Err(Over),
             Phase::Greeting(_) | Phase::Draining(_) | Phase::Open => {}
         }

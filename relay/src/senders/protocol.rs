@@ -106,14 +106,19 @@ impl Protocol {
             (State::Known { .. }, SenderFrame::Hello(_)) => {
                 Step::Refuse(Refused::fatal(ErrorCode::Protocol, "HELLO came twice"))
             }
-            (State::Known { lines, .. }, SenderFrame::Open(open)) => open_step(lines, open, self.limits, self.levels),
-            (State::Known { lines, .. }, SenderFrame::Publish(publish)) => match lines.get_mut(&publish.alias) {
-                Some(line) => line.publish(publish, self.limits.max_message),
-                None => {
-                    let refused = Refused::fatal(ErrorCode::Protocol, "PUBLISH under an alias that is not open");
-                    Step::Refuse(Refused { alias: publish.alias, ..refused })
+            (State::Known { lines, .. }, SenderFrame::Open(open)) => {
+                open_step(lines, open, self.limits, self.levels)
+            }
+            (State::Known { lines, .. }, SenderFrame::Publish(publish)) => {
+                match lines.get_mut(&publish.alias) {
+                    Some(line) => line.publish(publish, self.limits.max_message),
+                    None => {
+                        let refused =
+                            Refused::fatal(ErrorCode::Protocol, "PUBLISH under an alias that is not open");
+                        Step::Refuse(Refused { alias: publish.alias, ..refused })
+                    }
                 }
-            },
+            }
         }
     }
 

@@ -189,7 +189,9 @@ impl RawSession {
         });
         match read {
             Ok(heard) => heard,
-            Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => Heard::Nothing,
+            Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
+                Heard::Nothing
+            }
             Err(_) => Heard::End,
         }
     }
@@ -268,12 +270,14 @@ impl Sink<'_> {
                 }
                 return self.builder.push(Kind::of(message), message, 0);
             }
-            Piece::TooLong { bytes } => {
-                Outcome::Refused(ErrorCode::TooBig, format!("a message of {bytes} bytes is longer than is accepted"))
-            }
-            Piece::Incomplete { bytes } => {
-                Outcome::Refused(ErrorCode::Protocol, format!("ended within a message, after {bytes} bytes of it"))
-            }
+            Piece::TooLong { bytes } => Outcome::Refused(
+                ErrorCode::TooBig,
+                format!("a message of {bytes} bytes is longer than is accepted"),
+            ),
+            Piece::Incomplete { bytes } => Outcome::Refused(
+                ErrorCode::Protocol,
+                format!("ended within a message, after {bytes} bytes of it"),
+            ),
         };
         // Answers are given in the order of messages.
         if self.ack {

@@ -140,17 +140,25 @@ impl Chunk {
     }
 
     /// The part of [`frames`](Self::frames) that holds the messages after one seq and up to another.
-    pub fn frames_between(self: &Arc<Self>, after: Seq, last: Seq, form: Subprotocol, encodings: &Encodings) -> Bytes {
+    pub fn frames_between(
+        self: &Arc<Self>,
+        after: Seq,
+        last: Seq,
+        form: Subprotocol,
+        encodings: &Encodings,
+    ) -> Bytes {
         let frames = self.frames(form, encodings);
         let index = |seq: Seq| (seq.0 + 1).saturating_sub(self.first.0).min(self.count());
-        let bytes = |messages: u64| ws_frame::walk(&frames).take(messages as usize).map(|f| f.bytes.len()).sum();
+        let bytes =
+            |messages: u64| ws_frame::walk(&frames).take(messages as usize).map(|f| f.bytes.len()).sum();
         let (from, to): (usize, usize) = (bytes(index(after)), bytes(index(last)));
         frames.slice(from.min(to)..to)
     }
 
     fn encode(&self, form: Subprotocol) -> Vec<u8> {
         let per_message = 96 + self.channel.as_str().len();
-        let mut out = Vec::with_capacity(self.messages.frames.len() + self.messages.count as usize * per_message);
+        let mut out =
+            Vec::with_capacity(self.messages.frames.len() + self.messages.count as usize * per_message);
         let mut json = Vec::new();
         let mut prev = self.prev;
         for (index, frame) in ws_frame::walk(&self.messages.frames).enumerate() {
@@ -260,9 +268,13 @@ impl Encodings {
     fn keep(&self, chunk: &Arc<Chunk>, slot: usize, bytes: u64) {
         let mut dropped = Vec::new();
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        // A chunk that went leaves its struct here until it is the oldest: that is counted too.
+        let bytes = bytes + OVERHEAD;
         kept.bytes += bytes;
         kept.order.push_back((Arc::downgrade(chunk), slot, bytes));
-        while kept.bytes > self.limit {
+        while kept.bytes > self.limit
+            || kept.order.front().is_some_and(|(chunk, ..)| chunk.strong_count() == 0)
+        {
             let Some((chunk, slot, bytes)) = kept.order.pop_front() else { break };
             kept.bytes -= bytes;
             dropped.push((chunk, slot));
@@ -334,12 +346,21 @@ mod tests {
 
     #[test]
     fn encodings_beyond_the_limit_are_dropped_oldest_first() {
-        let encodings = Encodings::new(100);
+        let encodings = Encodings::new(600);
         let (old, new) = (chunk(&[(true, b"x".to_vec())], 0), chunk(&[(true, b"y".to_vec())], 0));
         old.frames(Subprotocol::Json, &encodings);
         new.frames(Subprotocol::Json, &encodings);
         assert!(old.encoded.lock().unwrap()[0].is_none());
         assert!(new.encoded.lock().unwrap()[0].is_some());
+    }
+
+    #[test]
+    fn encodings_of_chunks_that_went_are_not_counted() {
+        let encodings = Encodings::new(1 << 20);
+        for _ in 0..10 {
+            chunk(&[(true, b"x".to_vec())], 0).frames(Subprotocol::Json, &encodings);
+        }
+        assert_eq!(encodings.kept.lock().unwrap().order.len(), 1);
     }
 
     #[test]

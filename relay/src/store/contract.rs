@@ -1,24 +1,25 @@
 //! What every engine must hold to: one suite for all of them. [`holds`] runs it, law by law; [`model`] compares
-//! random histories with a simple model; [`grouped`] is an engine that commits in groups and later.
+//! random histories with a simple model; [`producers`] has the laws about who may append; [`grouped`] is an engine
+//! that commits in groups and later.
 
 mod grouped;
 mod model;
+mod producers;
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
-use shared::{ChannelId, Kind, Seq, receiver::Subprotocol, sender::ProducerId, ws_frame};
+use shared::{ChannelId, Kind, Seq, receiver::Subprotocol, ws_frame};
 
 use super::{
-    Batch, ChannelStore, Claim, Hole, Receipt, Refused, Retention, Stamp, StoreSettings, Stored, Ticket,
+    Batch, ChannelStore, Hole, Receipt, Refused, Retention, StoreSettings, Ticket,
     chunk::{Chunk, ChunkBuilder, Encodings},
     selection::Selection,
 };
 
-/// How long a producer is kept in these laws, in microseconds.
-const KEEP: u64 = 1_000_000;
+type Make<'a> = &'a (dyn Fn(StoreSettings) -> Arc<dyn ChannelStore> + Sync);
 
 /// Panics, with the name of the law in the backtrace, if an engine breaks one. Needs a tokio runtime.
 pub(super) async fn holds(make: impl Fn(StoreSettings) -> Arc<dyn ChannelStore> + Sync) {
@@ -31,11 +32,7 @@ pub(super) async fn holds(make: impl Fn(StoreSettings) -> Arc<dyn ChannelStore> 
     a_page_is_about_as_large_as_asked_for(&make).await;
     a_retired_channel_that_comes_back_goes_on(&make).await;
     too_many_channels_are_refused(&make).await;
-    what_a_producer_sent_is_stored_once(&make).await;
-    an_unknown_producer_begins_at_its_first_pseq(&make).await;
-    nothing_of_a_stale_claim_is_stored(&make).await;
-    a_silent_producer_is_forgotten(&make).await;
-    many_producers_and_openings_cost_a_bound(&make).await;
+    producers::hold(&make).await;
     model::random_histories_are_read_as_they_were_written(&make);
 }
 
@@ -59,7 +56,7 @@ struct Rig {
 }
 
 impl Rig {
-    fn new(make: &impl Fn(StoreSettings) -> Arc<dyn ChannelStore>, settings: StoreSettings) -> Self {
+    fn new(make: Make<'_>, settings: StoreSettings) -> Self {
         let (store, told) = (make(settings), Arc::new(Mutex::new(Vec::new())));
         let tail = Arc::clone(&told);
         store.follow(Box::new(move |chunk| {
@@ -77,7 +74,10 @@ impl Rig {
         let receipt = self.store.append(batch(channel, count, time)).await.unwrap();
         assert_eq!(receipt.last.0 - receipt.first.0 + 1, count as u64, "the seqs of a chunk are dense");
         let told = self.told();
-        assert!(told.iter().any(|t| (t.first, t.last) == (receipt.first, receipt.last)), "the tail comes first");
+        assert!(
+            told.iter().any(|t| (t.first, t.last) == (receipt.first, receipt.last)),
+            "the tail comes first"
+        );
         receipt
     }
 
@@ -104,21 +104,12 @@ impl Rig {
 
     /// The firsts of the chunks that a channel keeps.
     async fn kept(&self, channel: &str) -> Vec<Seq> {
-        self.read_all(&select(channel), Seq::ZERO, u64::MAX).await.0.iter().map(|chunk| chunk.first()).collect()
-    }
-
-    async fn publish(&self, claim: Claim, after: u64, last: u64) -> Result<Receipt, Refused> {
-        let count = usize::try_from(last - after).unwrap();
-        let stamp = Some(Stamp { claim, after, last });
-        self.store.append(Batch { stamp, ..batch("c", count, 1) }).await
-    }
-
-    async fn open(&self, claim: Claim, first_pseq: u64) -> Result<Stored, Refused> {
-        self.store.open(claim, &channel("c"), first_pseq).await.unwrap()
-    }
-
-    fn claim(&self, producer: u8, epoch: u32, now: u64) -> Result<Claim, Refused> {
-        self.store.claim(ProducerId([producer; 16]), epoch, Duration::from_micros(KEEP), now)
+        self.read_all(&select(channel), Seq::ZERO, u64::MAX)
+            .await
+            .0
+            .iter()
+            .map(|chunk| chunk.first())
+            .collect()
     }
 }
 
@@ -172,10 +163,8 @@ fn batch(name: &str, count: usize, time: u64) -> Batch {
     Batch { channel: channel(name), messages: builder.take().unwrap(), time, stamp: None }
 }
 
-type Make<'a> = &'a dyn Fn(StoreSettings) -> Arc<dyn ChannelStore>;
-
 async fn seqs_grow_in_one_space_and_each_channel_is_a_chain(make: Make<'_>) {
-    let rig = Rig::new(&make, settings());
+    let rig = Rig::new(make, settings());
     let times = [5, 7, 6, 9, 9, 8];
     let tickets: Vec<Ticket> = times
         .iter()
@@ -202,9 +191,12 @@ async fn seqs_grow_in_one_space_and_each_channel_is_a_chain(make: Make<'_>) {
 }
 
 async fn an_empty_store_has_nothing(make: Make<'_>) {
-    let rig = Rig::new(&make, settings());
+    let rig = Rig::new(make, settings());
     for selection in [select("a"), select("**"), Selection::default()] {
-        assert_eq!((rig.store.bounds(&selection).first, rig.store.bounds(&selection).head), (Seq::ZERO, Seq::ZERO));
+        assert_eq!(
+            (rig.store.bounds(&selection).first, rig.store.bounds(&selection).head),
+            (Seq::ZERO, Seq::ZERO)
+        );
         let (chunks, holes) = rig.read_all(&selection, Seq::ZERO, 1).await;
         assert!(chunks.is_empty() && holes.is_empty());
         assert_eq!(rig.store.find_time(&selection, 0).await.unwrap(), Seq::ZERO);
@@ -213,7 +205,7 @@ async fn an_empty_store_has_nothing(make: Make<'_>) {
 }
 
 async fn a_channel_keeps_so_many_bytes(make: Make<'_>) {
-    let rig = Rig::new(&make, keeping(Retention { bytes: 2000, ..EVERYTHING }));
+    let rig = Rig::new(make, keeping(Retention { bytes: 2000, ..EVERYTHING }));
     let mut firsts = Vec::new();
     for time in 1..30 {
         firsts.push(rig.append("c", 3, time).await.first);
@@ -228,7 +220,7 @@ async fn a_channel_keeps_so_many_bytes(make: Make<'_>) {
 }
 
 async fn a_channel_keeps_so_many_messages(make: Make<'_>) {
-    let rig = Rig::new(&make, keeping(Retention { messages: Some(5), ..EVERYTHING }));
+    let rig = Rig::new(make, keeping(Retention { messages: Some(5), ..EVERYTHING }));
     let mut firsts = Vec::new();
     for time in 1..5 {
         firsts.push(rig.append("c", 2, time).await.first);
@@ -240,7 +232,7 @@ async fn a_channel_keeps_so_many_messages(make: Make<'_>) {
 }
 
 async fn a_channel_keeps_messages_for_so_long(make: Make<'_>) {
-    let rig = Rig::new(&make, keeping(Retention { age: Some(Duration::from_micros(10)), ..EVERYTHING }));
+    let rig = Rig::new(make, keeping(Retention { age: Some(Duration::from_micros(10)), ..EVERYTHING }));
     let firsts = [rig.append("c", 1, 100).await.first, rig.append("c", 1, 105).await.first];
     rig.store.trim(110);
     assert_eq!(rig.kept("c").await, firsts);
@@ -256,7 +248,7 @@ async fn a_channel_keeps_messages_for_so_long(make: Make<'_>) {
 }
 
 async fn beyond_the_memory_of_all_the_oldest_chunk_of_all_goes(make: Make<'_>) {
-    let rig = Rig::new(&make, StoreSettings { memory: 3000, ..settings() });
+    let rig = Rig::new(make, StoreSettings { memory: 3000, ..settings() });
     let mut firsts = Vec::new();
     for time in 1..30 {
         for name in ["a", "b", "c"] {
@@ -264,14 +256,15 @@ async fn beyond_the_memory_of_all_the_oldest_chunk_of_all_goes(make: Make<'_>) {
             let kept = rig.read_all(&select("**"), Seq::ZERO, u64::MAX).await.0;
             let kept: Vec<Seq> = kept.iter().map(|chunk| chunk.first()).collect();
             assert!(firsts.ends_with(&kept) && !kept.is_empty(), "the newest of all are kept");
-            let costs: u64 = rig.told().iter().filter(|told| kept.contains(&told.first)).map(|told| told.cost).sum();
+            let costs: u64 =
+                rig.told().iter().filter(|told| kept.contains(&told.first)).map(|told| told.cost).sum();
             assert!(costs <= 3000, "{costs} bytes are kept");
         }
     }
 }
 
 async fn a_page_is_about_as_large_as_asked_for(make: Make<'_>) {
-    let rig = Rig::new(&make, settings());
+    let rig = Rig::new(make, settings());
     for time in 1..20 {
         rig.append(if time % 2 == 0 { "a" } else { "b" }, 4, time).await;
     }
@@ -285,4 +278,38 @@ async fn a_page_is_about_as_large_as_asked_for(make: Make<'_>) {
         let page = rig.store.read(&selection, Seq(2), 0).await.unwrap();
         assert!(page.chunks.is_empty() && page.through == Seq(2), "0 bytes: only holes are asked for");
     }
+}
+
+async fn a_retired_channel_that_comes_back_goes_on(make: Make<'_>) {
+    let idle = Duration::from_micros(10);
+    let rig = Rig::new(make, StoreSettings { channel_idle: idle, ..settings() });
+    let first = rig.append("c", 3, 100).await;
+    let other = rig.append("d", 1, 110).await;
+    rig.store.trim(115);
+    assert_eq!(rig.kept("c").await, []);
+    assert_eq!(rig.kept("d").await, [other.first]);
+    let gone = |before| vec![Hole { channel: channel("c"), through: first.last, before, gone: 3 }];
+    let (_, holes) = rig.read_all(&select("c"), first.first, u64::MAX).await;
+    assert_eq!(holes, gone(Seq(first.last.0 + 1)));
+    let back = rig.append("c", 2, 120).await;
+    let told = rig.told().pop().unwrap();
+    assert_eq!((told.prev, told.ordinal), (first.last, 3));
+    for selection in [select("c"), select("**")] {
+        assert_eq!(rig.read_all(&selection, first.first, u64::MAX).await.1, gone(back.first));
+        assert_eq!(rig.read_all(&selection, first.last, u64::MAX).await.1, []);
+    }
+}
+
+async fn too_many_channels_are_refused(make: Make<'_>) {
+    let rig =
+        Rig::new(make, StoreSettings { channels: 2, channel_idle: Duration::from_micros(10), ..settings() });
+    rig.append("a", 1, 1).await;
+    rig.append("b", 1, 50).await;
+    assert_eq!(rig.store.append(batch("c", 1, 50)).await, Err(Refused::TooManyChannels));
+    assert_eq!(rig.told().len(), 2, "nothing was stored");
+    rig.append("b", 1, 50).await;
+    rig.store.trim(50);
+    let receipt = rig.append("c", 1, 51).await;
+    assert_eq!(receipt.first, Seq(rig.told()[2].last.0 + 1), "a retired channel leaves its place to another");
+    assert_eq!(rig.store.append(batch("a", 1, 52)).await, Err(Refused::TooManyChannels));
 }

@@ -4,8 +4,9 @@ mod log;
 mod producers;
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{BTreeMap, HashMap, VecDeque},
     future::ready,
+    ops::Bound,
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
     time::Duration,
 };
@@ -18,8 +19,8 @@ use shared::{
 };
 
 use super::{
-    Answer, Batch, Bounds, ChannelStore, Claim, Hole, Page, Receipt, Refused, Retention, Stored, StoreSettings, Tail,
-    Ticket,
+    Answer, Batch, Bounds, ChannelStore, Claim, Hole, Page, Receipt, Refused, Retention, StoreSettings,
+    Stored, Tail, Ticket,
     chunk::{Chunk, Place},
     selection::Selection,
 };
@@ -49,8 +50,8 @@ struct State {
     chunks: usize,
     /// What they cost.
     bytes: u64,
-    /// Nothing after this seq is gone.
-    gone_through: Seq,
+    /// The last message that is gone of each channel of which some are.
+    gone_through: BTreeMap<Seq, ChannelId>,
     producers: Producers,
 }
 
@@ -71,7 +72,7 @@ impl Memory {
             order: VecDeque::new(),
             chunks: 0,
             bytes: 0,
-            gone_through: Seq::ZERO,
+            gone_through: BTreeMap::new(),
             producers: Producers::new(settings.producers),
         };
         Self { epoch, settings, state: Mutex::new(state), tail: OnceLock::new() }
@@ -83,7 +84,9 @@ impl Memory {
 
     fn retention(&self, channel: &ChannelId) -> Retention {
         let rule = self.settings.retention.iter().find(|(pattern, _)| pattern.matches(channel));
-        rule.map_or(Retention { bytes: self.settings.memory, messages: None, age: None }, |(_, retention)| *retention)
+        rule.map_or(Retention { bytes: self.settings.memory, messages: None, age: None }, |(_, retention)| {
+            *retention
+        })
     }
 
     fn commit(&self, batch: Batch) -> Result<Receipt, Refused> {
@@ -111,7 +114,7 @@ impl Memory {
         state.order.push_back(Entry { first, time: state.time, channel: chunk.channel().clone() });
         log.push(Arc::clone(&chunk));
         let let_go = log.enforce();
-        state.note_gone(let_go);
+        state.note_gone(chunk.channel(), let_go);
         if let Some(stamp) = &batch.stamp {
             state.producers.store(stamp, chunk.channel(), chunk.last(), state.time);
         }
@@ -141,7 +144,12 @@ impl ChannelStore for Memory {
         self.state().producers.claim(producer, epoch, keep, now)
     }
 
-    fn open(&self, claim: Claim, channel: &ChannelId, first_pseq: u64) -> Answer<'_, Result<Stored, Refused>> {
+    fn open(
+        &self,
+        claim: Claim,
+        channel: &ChannelId,
+        first_pseq: u64,
+    ) -> Answer<'_, Result<Stored, Refused>> {
         let stored = self.state().producers.open(claim, channel, first_pseq);
         Box::pin(ready(Ok(stored)))
     }
@@ -179,18 +187,20 @@ impl ChannelStore for Memory {
 
     fn find_last(&self, selection: &Selection, count: u64) -> Answer<'_, Seq> {
         let state = self.state();
-        let mut missing = count;
-        let mut after = state.head;
-        for entry in state.order.iter().rev().filter(|entry| selection.matches(&entry.channel)) {
-            if missing == 0 {
-                break;
+        let seq = match selection.as_channel() {
+            Some(channel) => {
+                let chunks = state.channels.get(&channel).map(Log::newest);
+                before_last(chunks.into_iter().flatten(), count)
             }
-            let Some(chunk) = state.chunk(entry) else { continue };
-            let taken = missing.min(chunk.count());
-            missing -= taken;
-            after = Seq(chunk.last().0 - taken);
-        }
-        Box::pin(ready(Ok(after)))
+            None => {
+                let mut wanted = HashMap::new();
+                let entries = state.order.iter().rev().filter(|entry| {
+                    *wanted.entry(&entry.channel).or_insert_with(|| selection.matches(&entry.channel))
+                });
+                before_last(entries.filter_map(|entry| state.chunk(entry)), count)
+            }
+        };
+        Box::pin(ready(Ok(seq.unwrap_or(state.head))))
     }
 
     fn trim(&self, now: u64) {
@@ -198,28 +208,35 @@ impl ChannelStore for Memory {
         let mut state = self.state();
         let state = &mut *state;
         let mut let_go = Vec::new();
-        for log in state.channels.values_mut() {
-            let_go.extend(log.expire(now, idle));
+        for (channel, log) in &mut state.channels {
+            let_go.extend(log.expire(now, idle).map(|gone| (channel.clone(), gone)));
         }
-        for gone in let_go {
-            state.note_gone(Some(gone));
+        for (channel, gone) in let_go {
+            state.note_gone(&channel, Some(gone));
         }
         let retired = state.channels.extract_if(|_, log| log.is_idle(now, idle));
         state.retired.extend(retired);
-        if state.retired.len() > self.settings.channels {
-            state.retired.clear();
-        }
+        state.forget_retired(self.settings.channels);
         state.compact();
         state.producers.expire(now);
     }
 }
 
 impl State {
+    /// A channel's log, also if it is retired.
+    fn log(&self, channel: &ChannelId) -> Option<&Log> {
+        self.channels.get(channel).or_else(|| self.retired.get(channel))
+    }
+
     /// The logs of a selection, those of retired channels too.
-    fn logs<'a>(&'a self, selection: &'a Selection) -> Box<dyn Iterator<Item = (&'a ChannelId, &'a Log)> + 'a> {
+    fn logs<'a>(
+        &'a self,
+        selection: &'a Selection,
+    ) -> Box<dyn Iterator<Item = (&'a ChannelId, &'a Log)> + 'a> {
         match selection.as_channel() {
             Some(channel) => {
-                let log = self.channels.get_key_value(&channel).or_else(|| self.retired.get_key_value(&channel));
+                let log =
+                    self.channels.get_key_value(&channel).or_else(|| self.retired.get_key_value(&channel));
                 Box::new(log.into_iter())
             }
             None => Box::new(self.channels.iter().chain(&self.retired).filter(|(c, _)| selection.matches(c))),
@@ -227,17 +244,19 @@ impl State {
     }
 
     fn holes(&self, selection: &Selection, after: Seq) -> Vec<Hole> {
-        if after >= self.gone_through {
-            return Vec::new();
+        let hole = |channel: &ChannelId| {
+            let log = self.log(channel).filter(|log| log.gone_through() > after)?;
+            let through = log.gone_through();
+            let before = if log.first() == Seq::ZERO { Seq(through.0 + 1) } else { log.first() };
+            Some(Hole { channel: channel.clone(), through, before, gone: log.gone() })
+        };
+        match selection.as_channel() {
+            Some(channel) => hole(&channel).into_iter().collect(),
+            None => {
+                let later = self.gone_through.range((Bound::Excluded(after), Bound::Unbounded));
+                later.map(|(_, channel)| channel).filter(|c| selection.matches(c)).filter_map(hole).collect()
+            }
         }
-        let logs = self.logs(selection).filter(|(_, log)| log.gone_through() > after);
-        logs.map(|(channel, log)| Hole {
-            channel: channel.clone(),
-            through: log.gone_through(),
-            before: if log.first() == Seq::ZERO { Seq(log.gone_through().0 + 1) } else { log.first() },
-            gone: log.gone(),
-        })
-        .collect()
     }
 
     fn read_channel(&self, channel: &ChannelId, after: Seq, bytes: u64) -> Page {
@@ -289,26 +308,56 @@ impl State {
             let Some(entry) = self.order.pop_front() else { break };
             let log = self.channels.get_mut(&entry.channel);
             let gone = log.and_then(|log| log.let_go_of(entry.first));
-            self.note_gone(gone);
+            self.note_gone(&entry.channel, gone);
         }
-        if self.order.len() > 64 && self.order.len() > 2 * self.chunks {
-            self.compact();
-        }
+        self.compact();
     }
 
-    fn note_gone(&mut self, gone: Option<log::Gone>) {
+    fn note_gone(&mut self, channel: &ChannelId, gone: Option<log::Gone>) {
         if let Some(gone) = gone {
             self.chunks -= gone.chunks;
             self.bytes -= gone.bytes;
-            self.gone_through = self.gone_through.max(gone.through);
+            self.gone_through.remove(&gone.before);
+            self.gone_through.insert(gone.through, channel.clone());
         }
     }
 
+    /// Of retired channels at most so many are remembered, those that were used last.
+    fn forget_retired(&mut self, limit: usize) {
+        let Some(excess) = self.retired.len().checked_sub(limit).filter(|excess| *excess > 0) else { return };
+        let mut lasts: Vec<Seq> = self.retired.values().map(Log::last).collect();
+        let (_, newest_forgotten, _) = lasts.select_nth_unstable(excess - 1);
+        let newest_forgotten = *newest_forgotten;
+        self.retired.retain(|_, log| log.last() > newest_forgotten);
+        let (channels, retired) = (&self.channels, &self.retired);
+        self.gone_through
+            .retain(|_, channel| channels.contains_key(channel) || retired.contains_key(channel));
+    }
+
+    /// Drops the entries of chunks that went, once they are more than half.
     fn compact(&mut self) {
+        if self.order.len() <= 64 || self.order.len() <= 2 * self.chunks {
+            return;
+        }
         let mut order = std::mem::take(&mut self.order);
         order.retain(|entry| self.chunk(entry).is_some());
         self.order = order;
     }
+}
+
+/// The position before the last so many messages of chunks that are given newest first; none if there are none.
+fn before_last<'a>(chunks: impl Iterator<Item = &'a Arc<Chunk>>, count: u64) -> Option<Seq> {
+    let mut missing = count;
+    let mut before = None;
+    for chunk in chunks {
+        if missing == 0 {
+            break;
+        }
+        let taken = missing.min(chunk.count());
+        missing -= taken;
+        before = Some(Seq(chunk.last().0 - taken));
+    }
+    before
 }
 
 impl std::fmt::Debug for Memory {

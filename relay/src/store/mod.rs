@@ -205,7 +205,8 @@ pub trait ChannelStore: Debug + Send + Sync + 'static {
 
     /// What is stored of the claim's producer in a channel. A producer that is unknown there begins at
     /// `first_pseq`; so does one whose next message it no longer holds.
-    fn open(&self, claim: Claim, channel: &ChannelId, first_pseq: u64) -> Answer<'_, Result<Stored, Refused>>;
+    fn open(&self, claim: Claim, channel: &ChannelId, first_pseq: u64)
+    -> Answer<'_, Result<Stored, Refused>>;
 
     /// Appends a batch as one chunk.
     fn append(&self, batch: Batch) -> Ticket;
@@ -213,7 +214,9 @@ pub trait ChannelStore: Debug + Send + Sync + 'static {
     /// What there is of a selection.
     fn bounds(&self, selection: &Selection) -> Bounds;
 
-    /// What is kept after a position, at most about so many bytes, and at least one chunk if there is any.
+    /// What is kept after a position, at most about so many bytes. A page reaches beyond the position unless
+    /// there is nothing, or 0 bytes are asked for: then it has the holes alone. It never reaches beyond what the
+    /// tail was told.
     fn read(&self, selection: &Selection, after: Seq, bytes: u64) -> Answer<'_, Page>;
 
     /// The position before the first message that is at least this new.
@@ -246,9 +249,9 @@ impl Future for Ticket {
         match &mut *self {
             Self::Settled(outcome) => Poll::Ready(*outcome),
             // An engine that ended without a word: whether it stored the batch is not known.
-            Self::Pending(outcome) => Pin::new(outcome)
-                .poll(cx)
-                .map(|outcome| outcome.unwrap_or(Err(Refused::Unavailable { retry: Duration::from_secs(1) }))),
+            Self::Pending(outcome) => Pin::new(outcome).poll(cx).map(|outcome| {
+                outcome.unwrap_or(Err(Refused::Unavailable { retry: Duration::from_secs(1) }))
+            }),
         }
     }
 }

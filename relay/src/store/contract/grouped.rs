@@ -10,7 +10,7 @@ use tokio::{
 };
 
 use crate::store::{
-    Answer, Batch, Bounds, ChannelStore, Claim, Page, Receipt, Refused, Stored, StoreSettings, Tail, Ticket,
+    Answer, Batch, Bounds, ChannelStore, Claim, Page, Receipt, Refused, StoreSettings, Stored, Tail, Ticket,
     memory::Memory, selection::Selection,
 };
 
@@ -71,7 +71,12 @@ impl ChannelStore for Grouped {
         self.kept.claim(producer, epoch, keep, now)
     }
 
-    fn open(&self, claim: Claim, channel: &ChannelId, first_pseq: u64) -> Answer<'_, Result<Stored, Refused>> {
+    fn open(
+        &self,
+        claim: Claim,
+        channel: &ChannelId,
+        first_pseq: u64,
+    ) -> Answer<'_, Result<Stored, Refused>> {
         self.kept.open(claim, channel, first_pseq)
     }
 

@@ -26,7 +26,10 @@ pub(super) struct Log {
 pub(super) struct Gone {
     pub(super) chunks: usize,
     pub(super) bytes: u64,
+    /// Up to where.
     pub(super) through: Seq,
+    /// Up to where everything was gone already; 0: nothing was.
+    pub(super) before: Seq,
 }
 
 impl Log {
@@ -74,6 +77,11 @@ impl Log {
         self.chunks.range(from..)
     }
 
+    /// The chunks, the newest first.
+    pub(super) fn newest(&self) -> impl Iterator<Item = &Arc<Chunk>> {
+        self.chunks.iter().rev()
+    }
+
     /// The chunk that begins with that seq.
     pub(super) fn starting_at(&self, first: Seq) -> Option<&Arc<Chunk>> {
         let index = self.chunks.binary_search_by_key(&first, |chunk| chunk.first()).ok()?;
@@ -119,7 +127,7 @@ impl Log {
     }
 
     fn let_go_while(&mut self, mut too_much: impl FnMut(&Self) -> bool) -> Option<Gone> {
-        let mut gone = Gone::default();
+        let mut gone = Gone { before: self.gone_through, ..Gone::default() };
         while !self.chunks.is_empty() && too_much(self) {
             let Some(chunk) = self.chunks.pop_front() else { break };
             self.bytes -= chunk.cost();

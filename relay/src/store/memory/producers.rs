@@ -27,7 +27,13 @@ impl Producers {
         Self { limit, known: HashMap::new(), claims: 0 }
     }
 
-    pub(super) fn claim(&mut self, id: ProducerId, epoch: u32, keep: Duration, now: u64) -> Result<Claim, Refused> {
+    pub(super) fn claim(
+        &mut self,
+        id: ProducerId,
+        epoch: u32,
+        keep: Duration,
+        now: u64,
+    ) -> Result<Claim, Refused> {
         if self.known.get(&id).is_some_and(|known| known.claim.epoch > epoch) {
             return Err(Refused::Fenced);
         }
@@ -38,13 +44,22 @@ impl Producers {
         self.claims += 1;
         let claim = Claim { producer: id, epoch, number: self.claims };
         let keep = u64::try_from(keep.as_micros()).unwrap_or(u64::MAX);
-        let producer =
-            self.known.entry(id).or_insert_with(|| Producer { claim, keep, last_time: now, stored: HashMap::new() });
+        let producer = self.known.entry(id).or_insert_with(|| Producer {
+            claim,
+            keep,
+            last_time: now,
+            stored: HashMap::new(),
+        });
         *producer = Producer { claim, keep, last_time: now, stored: std::mem::take(&mut producer.stored) };
         Ok(claim)
     }
 
-    pub(super) fn open(&mut self, claim: Claim, channel: &ChannelId, first_pseq: u64) -> Result<Stored, Refused> {
+    pub(super) fn open(
+        &mut self,
+        claim: Claim,
+        channel: &ChannelId,
+        first_pseq: u64,
+    ) -> Result<Stored, Refused> {
         let producer = self.current(claim)?;
         let before = first_pseq.saturating_sub(1);
         let (pseq, seq) = producer.stored.entry(channel.clone()).or_insert((before, Seq::ZERO));
