@@ -19,7 +19,7 @@ use super::{
     hub::{Hub, now},
     view::{Found, Progress, View},
 };
-use crate::store::{ReadError, chunk::Chunk, selection::Selection};
+use crate::store::{Page, ReadError, chunk::Chunk, selection::Selection};
 
 /// Bytes read from the store at a time.
 const PAGE: u64 = 256 * 1024;
@@ -124,8 +124,10 @@ impl Cursor {
         Ok((cursor, beginning))
     }
 
-    /// Goes on at the same position in another selection.
+    /// Goes on at the same position in another selection. A cursor that has taken everything there is does so from
+    /// now on: nothing older comes of channels that were not selected before.
     pub fn reselect(&mut self, selection: &Selection) {
+        self.catch_up();
         let view = self.hub.attach(selection);
         let (progress, head) = (view.join(credit(&self.hub, selection)), view.follow());
         self.leave();
@@ -134,7 +136,7 @@ impl Cursor {
         self.ordinal = None;
     }
 
-    /// Lets it end at a position.
+    /// Lets it end at a position that is committed.
     pub fn end_at(&mut self, until: Seq) {
         self.until = Some(until);
     }
@@ -160,26 +162,31 @@ impl Cursor {
         if self.page.is_empty() {
             match self.view.collect(self.after, (limit, bytes), &self.progress, &mut chunks) {
                 Found::Chunks(_) => {}
-                Found::Head => return Next::Head,
+                Found::Head => {
+                    if self.until.is_some() {
+                        self.catch_up();
+                    }
+                    return Next::Head;
+                }
                 Found::Older => return Next::Fetch,
             }
         } else {
             let mut cost = 0;
             let within = |chunk: &&Arc<Chunk>| {
-                let begins_within = cost < bytes;
+                let begins_within = cost == 0 || cost < bytes;
                 cost += chunk.cost();
                 begins_within
             };
             chunks.extend(self.page.iter().take(limit).take_while(within).cloned());
         }
-        let until = self.until.unwrap_or(Seq(u64::MAX));
         let before = out.len();
-        out.extend(chunks.iter().take_while(|chunk| chunk.first() <= until).map(|chunk| self.ready(chunk)));
-        if out.len() == before {
-            self.pass(until);
-            return Next::Head;
+        let is_within = |chunk: &&Arc<Chunk>| self.until.is_none_or(|until| chunk.first() <= until);
+        out.extend(chunks.iter().take_while(is_within).map(|chunk| self.ready(chunk)));
+        if out.len() > before {
+            return Next::Frames;
         }
-        Next::Frames
+        self.pass(self.until.unwrap_or(Seq::ZERO));
+        Next::Head
     }
 
     /// Takes what [`peek`](Self::peek) showed first.
@@ -205,7 +212,7 @@ impl Cursor {
             if hole.through > known {
                 let count = self.ordinal.map(|ordinal| hole.gone.saturating_sub(ordinal));
                 self.told.insert(hole.channel.clone(), hole.through);
-                self.ordinal = self.ordinal.map(|_| hole.gone);
+                self.ordinal = self.view.is_single().then_some(hole.gone);
                 missing.push(Missing { channel: hole.channel, after: known, before: hole.before, count });
             }
         }
@@ -259,9 +266,13 @@ impl Cursor {
         self.after = limited;
         let resumes =
             matches!(since, Since::Position(_) | Since::Seq(_)) && !other_epoch && limited == wanted;
-        let holes = store.read(selection, limited, 0).await?.holes;
+        // With the holes comes the first chunk, which is then safe: what is said to follow does follow.
+        let Page { holes, chunks, through } = store.read(selection, limited, u64::from(resumes)).await?;
         let recovered =
             matches!(since, Since::Position(position) if position.seq <= head) && resumes && holes.is_empty();
+        if recovered && !chunks.is_empty() {
+            (self.page, self.page_through) = (chunks.into(), through);
+        }
         if !resumes {
             self.told = holes.into_iter().map(|hole| (hole.channel, hole.through)).collect();
         }
@@ -271,6 +282,15 @@ impl Cursor {
             _ => None,
         };
         Ok(Beginning { from: limited, recovered, reason })
+    }
+
+    /// Moves on to the head if nothing of the selection lies before it.
+    fn catch_up(&mut self) {
+        // The head is read first: the view was told of everything up to it.
+        let head = self.hub.position().seq;
+        if self.page.is_empty() && self.view.has_nothing_after(self.after) {
+            self.pass(head);
+        }
     }
 
     fn ready(&self, chunk: &Arc<Chunk>) -> Ready {

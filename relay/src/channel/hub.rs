@@ -139,6 +139,8 @@ impl Hub {
     /// Lets go what is too old by now.
     pub fn trim(&self) {
         self.store.trim(now());
+        let views = self.views();
+        views.exact.values().chain(views.patterns.values()).for_each(|attached| attached.view.forget_gone());
     }
 
     /// One more receiver of a selection; its view begins now if it is the first.

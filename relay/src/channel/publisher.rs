@@ -4,6 +4,7 @@
 use std::{sync::Arc, time::Duration};
 
 use shared::ChannelId;
+use tokio::time::{Instant, timeout_at};
 
 use super::{LagPolicy, hub::Hub, view::Reach};
 use crate::store::{Stamp, Ticket, chunk::Messages};
@@ -37,14 +38,16 @@ impl Publisher {
 
     /// Waits for receivers, as the channel's policy and the protocol say: at most `at_most` for those that keep up.
     pub async fn hold(&self, at_most: Duration) {
-        let outrun = Reach { held_from: self.history / 8, given_up_from: self.history / 2 };
+        let outrun = Reach { held_from: (self.history / 8).max(1), given_up_from: self.history / 2 };
+        // One deadline for all views: it is the sender that is held at most so long.
+        let deadline = Instant::now() + at_most;
         for view in self.hub.views_of(&self.channel, |view| view.is_outrun(outrun)) {
-            if tokio::time::timeout(at_most, view.caught_up(outrun)).await.is_err() {
+            if timeout_at(deadline, view.caught_up(outrun)).await.is_err() {
                 view.tire(outrun);
             }
         }
         if matches!(self.policy, LagPolicy::Block(_)) {
-            let blocked = Reach { held_from: self.history / 2, given_up_from: u64::MAX };
+            let blocked = Reach { held_from: (self.history / 2).max(1), given_up_from: u64::MAX };
             for view in self.hub.views_of(&self.channel, |view| view.is_blocked(blocked)) {
                 view.unblocked(blocked).await;
             }

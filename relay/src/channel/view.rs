@@ -11,11 +11,15 @@ use std::{
 };
 
 use shared::Seq;
-use tokio::sync::{Notify, watch};
+use tokio::{
+    sync::{Notify, watch},
+    time::Instant,
+};
 
 use crate::store::{chunk::Chunk, selection::Selection};
 
-/// Chunks that a view points to; a receiver that is further behind reads the store.
+/// Chunks that the view of a pattern points to; a receiver that is further behind reads the store. The view of a
+/// single channel points to all that are kept: each chunk is in one of those at most, and its cost allows for it.
 const RING: usize = 16 * 1024;
 
 /// A receiver in no hurry to be waited for: it reads the store, or has been waited for in vain.
@@ -46,6 +50,8 @@ struct Ring {
     total: u64,
     /// The cost of what was pushed before the first entry.
     begin: u64,
+    /// Until when receivers were charged for senders that are held.
+    charged_until: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -99,6 +105,7 @@ impl View {
                 complete_after: head,
                 total: 0,
                 begin: 0,
+                charged_until: None,
             }),
             head: watch::Sender::new(head),
             receivers: Mutex::default(),
@@ -142,14 +149,24 @@ impl View {
         ring.total += chunk.cost();
         let entry = Entry { last: chunk.last(), end: ring.total, chunk: Arc::downgrade(chunk) };
         ring.entries.push_back(entry);
-        while ring.entries.len() > RING || ring.entries.front().is_some_and(|e| e.chunk.strong_count() == 0) {
-            let Some(entry) = ring.entries.pop_front() else { break };
-            ring.complete_after = entry.last;
-            ring.begin = entry.end;
-            ring.base += 1;
-        }
+        ring.forget(if self.single { usize::MAX } else { RING });
         drop(ring);
         self.head.send_replace(chunk.last());
+    }
+
+    /// Lets go of what is left of chunks that went; where nothing is published, only this does.
+    pub(super) fn forget_gone(&self) {
+        let mut ring = self.ring();
+        ring.forget(usize::MAX);
+        if ring.entries.len() < ring.entries.capacity() / 8 {
+            ring.entries.shrink_to_fit();
+        }
+    }
+
+    /// Whether there is nothing of the selection after a position, as far as the view was told.
+    pub(super) fn has_nothing_after(&self, after: Seq) -> bool {
+        let ring = self.ring();
+        after >= ring.complete_after && ring.entries.back().is_none_or(|entry| entry.last <= after)
     }
 
     /// Lets every receiver look up, though there is nothing new.
@@ -236,11 +253,15 @@ impl View {
     pub(super) async fn unblocked(&self, reach: Reach) {
         const STEP: Duration = Duration::from_millis(20);
         while self.is_blocked(reach) {
-            let began = tokio::time::Instant::now();
+            let began = Instant::now();
             let moved = self.wait_while(|| self.is_blocked(reach));
             let _ = tokio::time::timeout(STEP, moved).await;
-            let waited = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
-            let ring = self.ring();
+            let mut ring = self.ring();
+            // Several senders that are held at the same time are charged for once.
+            let now = Instant::now();
+            let from = ring.charged_until.map_or(began, |until| until.max(began));
+            let waited = u64::try_from((now - from).as_micros()).unwrap_or(u64::MAX);
+            ring.charged_until = Some(now);
             let mut overdrawn = false;
             for progress in self.receivers().iter().filter(|p| p.has_credit()) {
                 if ring.lag(progress) >= reach.held_from {
@@ -285,6 +306,16 @@ impl View {
 }
 
 impl Ring {
+    /// Lets the oldest entries go whose chunks went, and those beyond the limit.
+    fn forget(&mut self, limit: usize) {
+        while self.entries.len() > limit || self.entries.front().is_some_and(|e| e.chunk.strong_count() == 0) {
+            let Some(entry) = self.entries.pop_front() else { break };
+            self.complete_after = entry.last;
+            self.begin = entry.end;
+            self.base += 1;
+        }
+    }
+
     /// Where in the entries the first chunk with messages after that seq is; `hint` is likely its index.
     fn position(&self, after: Seq, hint: u64) -> usize {
         let guess = usize::try_from(hint.saturating_sub(self.base)).unwrap_or(usize::MAX);

@@ -196,7 +196,7 @@ impl Front {
         }
         // A task of its own, so that what the handshake needed does not stay for as long as the receiver.
         if let Ok(session) = Session::begin(connection, Arc::clone(&self.hub), settings, form, wanted).await {
-            self.life.spawn(session.run());
+            self.life.spawn(Box::new(session).run());
         }
     }
 }

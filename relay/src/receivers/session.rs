@@ -154,8 +154,8 @@ impl Session {
         Ok(session)
     }
 
-    /// Runs until the connection ends.
-    pub async fn run(mut self) {
+    /// Runs until the connection ends. In a box, so that the task that it runs in stays small.
+    pub async fn run(mut self: Box<Self>) {
         let mut timer = Box::pin(sleep_until(self.vigil.deadline(&self.settings)));
         while self.round(timer.as_mut()).await.is_ok() {}
     }
@@ -300,7 +300,8 @@ impl Session {
     async fn obey(&mut self, text: &str) -> Result<(), Over> {
         match protocol::command(text) {
             Ok(Command::Publish { id, channel, data }) => self.publish(id, channel, &data),
-            Ok(Command::Subscribe { channel, since, last }) => self.subscribe(channel, since, last).await?,
+            // Rare, and larger than all else that a session waits for.
+            Ok(Command::Subscribe { channel, since, last }) => Box::pin(self.subscribe(channel, since, last)).await?,
             Ok(Command::Unsubscribe { channel }) => self.reselect(&self.cursor.selection().without(&channel)),
             Ok(Command::Ping) => self.outbound.event(&Event::Pong),
             Err((code, message, id)) => self.refuse_command(code, &message, id),

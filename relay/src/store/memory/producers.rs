@@ -6,11 +6,17 @@ use shared::{ChannelId, Seq, limits::KEEP_PRODUCER_S, sender::ProducerId};
 
 use crate::store::{Claim, Refused, Stamp, Stored};
 
-/// The producers that are remembered; the one that was silent longest goes when there are too many.
+/// Channels that are remembered of each producer, on average.
+const CHANNELS: usize = 16;
+
+/// The producers that are remembered; the one that was silent longest goes when there are too many, or when they
+/// opened too many channels in all.
 #[derive(Debug)]
 pub(super) struct Producers {
     limit: usize,
     known: HashMap<ProducerId, Producer>,
+    /// What is stored in how many channels is known in all.
+    openings: usize,
     claims: u64,
 }
 
@@ -24,7 +30,7 @@ struct Producer {
 
 impl Producers {
     pub(super) fn new(limit: usize) -> Self {
-        Self { limit, known: HashMap::new(), claims: 0 }
+        Self { limit, known: HashMap::new(), openings: 0, claims: 0 }
     }
 
     pub(super) fn claim(
@@ -38,8 +44,7 @@ impl Producers {
             return Err(Refused::Fenced);
         }
         if self.known.len() >= self.limit && !self.known.contains_key(&id) {
-            let oldest = self.known.iter().min_by_key(|(_, producer)| producer.last_time).map(|(id, _)| *id);
-            oldest.map(|id| self.known.remove(&id));
+            self.forget_silent(id);
         }
         self.claims += 1;
         let claim = Claim { producer: id, epoch, number: self.claims };
@@ -60,6 +65,10 @@ impl Producers {
         channel: &ChannelId,
         first_pseq: u64,
     ) -> Result<Stored, Refused> {
+        if !self.current(claim)?.stored.contains_key(channel) {
+            self.make_room(claim.producer);
+            self.openings += 1;
+        }
         let producer = self.current(claim)?;
         let before = first_pseq.saturating_sub(1);
         let (pseq, seq) = producer.stored.entry(channel.clone()).or_insert((before, Seq::ZERO));
@@ -81,12 +90,35 @@ impl Producers {
     pub(super) fn store(&mut self, stamp: &Stamp, channel: &ChannelId, seq: Seq, now: u64) {
         if let Some(producer) = self.known.get_mut(&stamp.claim.producer) {
             producer.last_time = now;
-            producer.stored.insert(channel.clone(), (stamp.last, seq));
+            let known = producer.stored.insert(channel.clone(), (stamp.last, seq)).is_some();
+            self.openings += usize::from(!known);
         }
     }
 
     pub(super) fn expire(&mut self, now: u64) {
         self.known.retain(|_, producer| producer.last_time.saturating_add(producer.keep) >= now);
+        self.openings = self.known.values().map(|producer| producer.stored.len()).sum();
+    }
+
+    /// Makes room for one more opening of a producer.
+    fn make_room(&mut self, id: ProducerId) {
+        while self.openings >= self.limit.saturating_mul(CHANNELS) && !self.forget_silent(id) {
+            let Some(producer) = self.known.get_mut(&id) else { return };
+            let oldest =
+                producer.stored.iter().min_by_key(|(_, (_, seq))| *seq).map(|(channel, _)| channel.clone());
+            let Some(oldest) = oldest else { return };
+            producer.stored.remove(&oldest);
+            self.openings -= 1;
+        }
+    }
+
+    /// Forgets the producer that was silent longest, but not that one; false if there is no other.
+    fn forget_silent(&mut self, but: ProducerId) -> bool {
+        let others = self.known.iter().filter(|(id, _)| **id != but);
+        let silent = others.min_by_key(|(_, producer)| producer.last_time).map(|(id, _)| *id);
+        let forgotten = silent.and_then(|id| self.known.remove(&id));
+        self.openings -= forgotten.as_ref().map_or(0, |producer| producer.stored.len());
+        forgotten.is_some()
     }
 
     /// The producer of a claim that still holds. One that was forgotten is remembered anew.
@@ -101,5 +133,42 @@ impl Producers {
         } else {
             Err(Refused::TakenOver)
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn openings_of_ever_new_channels_cost_a_bound() {
+        let mut producers = Producers::new(3);
+        for round in 0..20u8 {
+            let claim = producers
+                .claim(ProducerId([round % 5; 16]), 0, Duration::from_secs(9), round.into())
+                .unwrap();
+            for channel in 0..30 {
+                let channel: ChannelId = format!("{round}/{channel}").parse().unwrap();
+                producers.open(claim, &channel, 1).unwrap();
+            }
+            let stored: usize = producers.known.values().map(|producer| producer.stored.len()).sum();
+            assert_eq!(stored, producers.openings);
+            assert!(stored <= 3 * CHANNELS && producers.known.len() <= 3);
+        }
+    }
+
+    #[test]
+    fn one_producer_with_too_many_channels_loses_those_it_used_least_lately() {
+        let mut producers = Producers::new(1);
+        let claim = producers.claim(ProducerId([1; 16]), 0, Duration::from_secs(9), 1).unwrap();
+        let used: ChannelId = "used".parse().unwrap();
+        producers.open(claim, &used, 1).unwrap();
+        producers.store(&Stamp { claim, after: 0, last: 4 }, &used, Seq(9), 1);
+        for channel in 0..100 {
+            let channel: ChannelId = format!("{channel}").parse().unwrap();
+            producers.open(claim, &channel, 1).unwrap();
+        }
+        assert_eq!(producers.open(claim, &used, 1).unwrap().pseq, 4);
+        assert_eq!(producers.openings, CHANNELS);
     }
 }
