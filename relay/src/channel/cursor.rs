@@ -141,6 +141,16 @@ impl Cursor {
         self.until = Some(until);
     }
 
+    /// Goes on behind a cursor of a part of its past, at the end of that: what was told there to be missing beyond
+    /// the end is not told again.
+    pub fn go_on_from(&mut self, past: &Self) {
+        for (channel, through) in &past.told {
+            let told = self.told.entry(channel.clone()).or_default();
+            *told = (*told).max(*through);
+        }
+        self.pass(Seq::ZERO);
+    }
+
     /// Whether it has come to its end.
     pub fn is_at_end(&self) -> bool {
         self.until.is_some_and(|until| self.after >= until)
@@ -158,6 +168,9 @@ impl Cursor {
 
     /// Shows what can be taken next, whole chunks: at most `limit`, and so many that they are about `bytes`.
     pub fn peek(&mut self, limit: usize, bytes: u64, out: &mut Vec<Ready>) -> Next {
+        if self.is_at_end() {
+            return Next::Head;
+        }
         let mut chunks = Vec::new();
         if self.page.is_empty() {
             match self.view.collect(self.after, (limit, bytes), &self.progress, &mut chunks) {
@@ -294,7 +307,7 @@ impl Cursor {
     }
 
     fn ready(&self, chunk: &Arc<Chunk>) -> Ready {
-        let last = self.until.map_or(chunk.last(), |until| until.min(chunk.last()));
+        let last = self.until.map_or_else(|| chunk.last(), |until| until.min(chunk.last()));
         let frames = if chunk.first() > self.after && last == chunk.last() {
             chunk.frames(self.form, self.hub.encodings())
         } else {
@@ -309,7 +322,7 @@ impl Cursor {
     }
 
     fn pass(&mut self, through: Seq) {
-        self.after = self.after.max(through);
+        self.after = self.after.max(self.until.map_or(through, |until| until.min(through)));
         if !self.told.is_empty() {
             self.told.retain(|_, told| *told > self.after);
         }

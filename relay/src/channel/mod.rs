@@ -8,6 +8,8 @@
 pub mod cursor;
 pub mod hub;
 pub mod publisher;
+#[cfg(test)]
+mod tests;
 pub mod view;
 
 use std::time::Duration;

@@ -182,38 +182,11 @@ impl View {
         progress: &Progress,
         out: &mut Vec<Arc<Chunk>>,
     ) -> Found {
-        let ring = self.ring();
-        if after < ring.complete_after {
-            progress.next.store(NOT_COUNTED, Ordering::Relaxed);
-            return Found::Older;
-        }
-        let from = ring.position(after, progress.next.load(Ordering::Relaxed));
-        let mut cost = 0;
-        let mut found = 0;
-        for entry in ring.entries.range(from..).take(limit) {
-            if found > 0 && cost >= bytes {
-                break;
-            }
-            let Some(chunk) = entry.chunk.upgrade() else {
-                if found > 0 {
-                    break;
-                }
-                progress.next.store(NOT_COUNTED, Ordering::Relaxed);
-                return Found::Older;
-            };
-            cost += chunk.cost();
-            found += 1;
-            out.push(chunk);
-        }
-        progress.next.store(ring.base + from as u64, Ordering::Relaxed);
-        if from == ring.entries.len() {
-            progress.tired.store(false, Ordering::Relaxed);
-        }
-        drop(ring);
+        let found = self.ring().collect(after, (limit, bytes), progress, out);
         if self.waiting.load(Ordering::Relaxed) > 0 {
             self.moved.notify_waiters();
         }
-        if found == 0 { Found::Head } else { Found::Chunks(found) }
+        found
     }
 
     /// Whether a sender should wait for receivers that keep up.
@@ -308,12 +281,49 @@ impl View {
 impl Ring {
     /// Lets the oldest entries go whose chunks went, and those beyond the limit.
     fn forget(&mut self, limit: usize) {
-        while self.entries.len() > limit || self.entries.front().is_some_and(|e| e.chunk.strong_count() == 0) {
+        while self.entries.len() > limit || self.entries.front().is_some_and(|e| e.chunk.strong_count() == 0)
+        {
             let Some(entry) = self.entries.pop_front() else { break };
             self.complete_after = entry.last;
             self.begin = entry.end;
             self.base += 1;
         }
+    }
+
+    fn collect(
+        &self,
+        after: Seq,
+        (limit, bytes): (usize, u64),
+        progress: &Progress,
+        out: &mut Vec<Arc<Chunk>>,
+    ) -> Found {
+        if after < self.complete_after {
+            progress.next.store(NOT_COUNTED, Ordering::Relaxed);
+            return Found::Older;
+        }
+        let from = self.position(after, progress.next.load(Ordering::Relaxed));
+        let mut cost = 0;
+        let mut found = 0;
+        for entry in self.entries.range(from..).take(limit) {
+            if found > 0 && cost >= bytes {
+                break;
+            }
+            let Some(chunk) = entry.chunk.upgrade() else {
+                if found > 0 {
+                    break;
+                }
+                progress.next.store(NOT_COUNTED, Ordering::Relaxed);
+                return Found::Older;
+            };
+            cost += chunk.cost();
+            found += 1;
+            out.push(chunk);
+        }
+        progress.next.store(self.base + from as u64, Ordering::Relaxed);
+        if from == self.entries.len() {
+            progress.tired.store(false, Ordering::Relaxed);
+        }
+        if found == 0 { Found::Head } else { Found::Chunks(found) }
     }
 
     /// Where in the entries the first chunk with messages after that seq is; `hint` is likely its index.
@@ -357,5 +367,35 @@ impl<'a> Waiting<'a> {
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use shared::Kind;
+
+    use super::*;
+    use crate::store::chunk::{Messages, Place};
+
+    #[test]
+    fn a_view_without_publishes_lets_go_of_what_the_store_let_go() {
+        let selection: Selection =
+            [shared::ChannelPattern::from("c".parse::<shared::ChannelId>().unwrap())].into_iter().collect();
+        let view = View::new(selection, Seq::ZERO);
+        let chunks: Vec<Arc<Chunk>> = (1..=100).map(chunk).collect();
+        chunks.iter().for_each(|chunk| view.push(chunk));
+        assert!(!view.has_nothing_after(Seq(99)) && view.has_nothing_after(Seq(100)));
+        drop(chunks);
+        view.forget_gone();
+        assert_eq!(view.ring().entries.capacity(), 0);
+        assert!(
+            !view.has_nothing_after(Seq(99)) && view.has_nothing_after(Seq(100)),
+            "it knows what is gone"
+        );
+    }
+
+    fn chunk(seq: u64) -> Arc<Chunk> {
+        let place = Place { first: Seq(seq), prev: Seq(seq - 1), ordinal: seq - 1, time: 0 };
+        Arc::new(Chunk::new("c".parse().unwrap(), place, Messages::one(Kind::Text, b"x")))
     }
 }

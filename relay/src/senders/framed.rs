@@ -1,5 +1,7 @@
 //! A framed sender: its frames in, acknowledgements out. Reads, asks the protocol, hands messages to the store.
 
+mod frames;
+
 use std::{
     collections::{HashMap, VecDeque},
     io,
@@ -9,27 +11,22 @@ use std::{
 
 use bytes::{Buf, BytesMut};
 use shared::{
-    ErrorCode, WireError,
-    codec::{Decoded, decode_preamble, decode_sender, encode_relay},
-    limits::{FRAME_OVERHEAD, MAX_CHANNEL_NAME},
-    sender::{Ack, Alias, Close, Hello, Opened, Publish, RelayFrame, Welcome},
+    ErrorCode,
+    codec::encode_relay,
+    sender::{Ack, Alias, Close, RelayFrame},
 };
 use tokio::{
     io::Interest,
     time::{Instant, sleep_until},
 };
-use tracing::debug;
 
 use super::{
     SenderSettings,
-    protocol::{Limits, Protocol, Refused, Step},
+    protocol::{Limits, Protocol, Refused},
     registry::{Registered, Registry},
 };
 use crate::{
-    channel::{
-        hub::{Hub, now},
-        publisher::Publisher,
-    },
+    channel::{hub::Hub, publisher::Publisher},
     connection::Connection,
     shutdown::Life,
     store::{self, Receipt, Ticket, chunk::ChunkBuilder},
@@ -189,157 +186,6 @@ impl FramedSession {
         }
         self.publish();
         Ok(())
-    }
-
-    /// Acts on whole frames; gives how many bytes they took.
-    async fn parse(&mut self, bytes: &[u8], greeted: &mut bool) -> Result<usize, WireError> {
-        // A channel's name fits a frame, however small messages have to be.
-        let max_frame = self.settings.max_message.max(MAX_CHANNEL_NAME) + FRAME_OVERHEAD;
-        let mut taken = 0;
-        if !*greeted {
-            let Decoded::Frame((), length) = decode_preamble(bytes)? else { return Ok(0) };
-            *greeted = true;
-            taken = length;
-        }
-        while !matches!(self.phase, Phase::Ending) {
-            match decode_sender(&bytes[taken..], max_frame)? {
-                Decoded::Incomplete(_) => break,
-                Decoded::Skipped(length) => taken += length,
-                Decoded::Frame(frame, length) => {
-                    taken += length;
-                    let step = self.protocol.handle(frame);
-                    self.act(step).await;
-                }
-            }
-        }
-        Ok(taken)
-    }
-
-    async fn act(&mut self, step: Step<'_>) {
-        match step {
-            Step::Store(publish) => self.store(publish),
-            Step::Nothing => {}
-            Step::Acknowledge(alias) => self.acknowledge(alias),
-            Step::Pong(number) => self.say(&RelayFrame::Pong(number)),
-            Step::Refuse(refused) => {
-                // Answers come in the order of messages.
-                self.publish();
-                self.refuse(&refused, 0);
-            }
-            Step::Done => {
-                self.publish();
-                self.phase = Phase::Ending;
-            }
-            Step::Claim(hello) => self.claim(hello),
-            Step::Open(alias, channel, first_pseq) => {
-                self.publish();
-                let Some(claim) = self.protocol.claim() else { return };
-                let store = Arc::clone(self.hub.store());
-                match store.open(claim, &channel, first_pseq).await {
-                    Ok(Ok(stored)) => {
-                        if stored.lost > 0 {
-                            debug!(%channel, lost = stored.lost, "a sender no longer holds messages that it had");
-                        }
-                        self.protocol.opened(alias, stored);
-                        let receivers = u32::try_from(self.hub.receivers(&channel)).unwrap_or(u32::MAX);
-                        self.publishers.insert(alias, Publisher::new(&self.hub, channel));
-                        let levels = store.levels();
-                        let opened = Opened { alias, levels, last_pseq: stored.pseq, receivers };
-                        self.say(&RelayFrame::Opened(opened));
-                    }
-                    Ok(Err(store::Refused::Fenced)) => self.evict(ErrorCode::Fenced),
-                    Ok(Err(store::Refused::TakenOver)) => self.evict(ErrorCode::TakenOver),
-                    Ok(Err(refused)) => self.refuse(&Refused::fatal(refused.code(), refused.to_string()), 0),
-                    Err(e) => self.refuse(&Refused::fatal(ErrorCode::StoreUnavailable, e.to_string()), 0),
-                }
-            }
-        }
-    }
-
-    fn claim(&mut self, hello: Hello<'_>) {
-        let keep = match hello.keep_s {
-            0 => self.settings.keep,
-            seconds => Duration::from_secs(seconds.into()).min(self.settings.keep),
-        };
-        match self.hub.store().claim(hello.producer, hello.producer_epoch, keep, now()) {
-            Ok(claim) => {
-                self.registered = Some(self.registry.register(claim));
-                self.protocol.claimed(claim);
-                self.phase = Phase::Open;
-                let SenderSettings { max_message, window_messages, window_bytes, ping_every, .. } =
-                    *self.settings;
-                self.say(&RelayFrame::Welcome(Welcome {
-                    epoch: self.hub.store().epoch(),
-                    max_message: u32::try_from(max_message).unwrap_or(u32::MAX),
-                    window_messages,
-                    window_bytes,
-                    ping_ms: u32::try_from(ping_every.as_millis()).unwrap_or(u32::MAX),
-                }));
-            }
-            Err(refused) => self.close(refused.code(), &refused.to_string()),
-        }
-    }
-
-    fn store(&mut self, publish: Publish<'_>) {
-        let Publish { alias, pseq, kind, source_time, payload } = publish;
-        let other = self.building.is_some_and(|(building, _)| building != alias);
-        if other || self.builder.is_full_for(payload.len()) {
-            self.publish();
-        }
-        self.builder.push(kind, payload, source_time.unwrap_or(0));
-        self.building = Some((alias, pseq));
-        self.unsettled_bytes += payload.len();
-    }
-
-    /// Hands what was collected to the store.
-    fn publish(&mut self) {
-        let (Some((alias, last)), Some(messages)) = (self.building.take(), self.builder.take()) else {
-            return;
-        };
-        let (Some(publisher), Some(stamp)) = (self.publishers.get(&alias), self.protocol.hand(alias, last))
-        else {
-            return;
-        };
-        let bytes = messages.payload_bytes();
-        let ticket = publisher.publish(messages, Some(stamp));
-        self.unsettled.push_back(Unsettled { alias, last, bytes, ticket });
-        if !self.published.contains(&alias) {
-            self.published.push(alias);
-        }
-        while let Some(Unsettled { ticket: Ticket::Settled(outcome), .. }) = self.unsettled.front() {
-            let outcome = *outcome;
-            self.settled(outcome);
-        }
-    }
-
-    /// The first of the unsettled batches is settled.
-    fn settled(&mut self, outcome: Result<Receipt, store::Refused>) {
-        let Some(Unsettled { alias, last, bytes, .. }) = self.unsettled.pop_front() else { return };
-        self.unsettled_bytes -= bytes;
-        match outcome {
-            Ok(receipt) => {
-                self.protocol.settle(alias, last, receipt.last);
-                self.acknowledge(alias);
-            }
-            Err(store::Refused::Fenced) => self.evict(ErrorCode::Fenced),
-            Err(store::Refused::TakenOver) => self.evict(ErrorCode::TakenOver),
-            Err(refused) => {
-                // What was handed on behind it is refused too, since its predecessor is not stored.
-                let settled = self.protocol.settled(alias).map_or(0, |(pseq, _)| pseq);
-                let pseq = self.protocol.go_back(alias, settled);
-                let retry_ms = match refused {
-                    store::Refused::Unavailable { retry } => {
-                        u32::try_from(retry.as_millis()).unwrap_or(u32::MAX)
-                    }
-                    _ => 0,
-                };
-                let fatal = matches!(refused, store::Refused::TooManyChannels);
-                self.refuse(
-                    &Refused { code: refused.code(), fatal, alias, pseq, text: refused.to_string() },
-                    retry_ms,
-                );
-            }
-        }
     }
 
     fn acknowledge(&mut self, alias: Alias) {

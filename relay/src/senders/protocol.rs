@@ -242,3 +242,124 @@ fn open_step<'a>(lines: &HashMap<Alias, Line>, open: Open<'a>, limits: Limits, l
         Err(e) => refuse(ErrorCode::InvalidChannel, false, format!("`{channel}` is no channel: {e}")),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use shared::sender::ProducerId;
+
+    use super::*;
+
+    const ALIAS: Alias = Alias(3);
+    const PRODUCER: ProducerId = ProducerId([7; 16]);
+
+    fn hello(token: &[u8]) -> SenderFrame<'_> {
+        SenderFrame::Hello(Hello { producer: PRODUCER, producer_epoch: 1, keep_s: 0, token })
+    }
+
+    fn open(alias: Alias, levels: Levels, channel: &str) -> SenderFrame<'_> {
+        SenderFrame::Open(Open { alias, levels, first_pseq: 1, channel })
+    }
+
+    fn message(pseq: u64, payload: &[u8]) -> Publish<'_> {
+        Publish { alias: ALIAS, pseq, kind: Kind::Text, source_time: None, payload }
+    }
+
+    fn fresh() -> Protocol {
+        Protocol::new(Limits { max_message: 8, aliases: 2 }, Levels::ACCEPTED)
+    }
+
+    /// A protocol after HELLO and OPEN, with that pseq stored last.
+    fn opened(last: u64) -> Protocol {
+        let mut protocol = fresh();
+        assert!(matches!(protocol.handle(hello(b"")), Step::Claim(_)));
+        protocol.claimed(Claim { producer: PRODUCER, epoch: 1, number: 1 });
+        let step = protocol.handle(open(ALIAS, Levels::ACCEPTED, "a"));
+        assert_eq!(step, Step::Open(ALIAS, "a".parse().unwrap(), 1));
+        protocol.opened(ALIAS, Stored { pseq: last, seq: Seq(last), lost: 0 });
+        protocol
+    }
+
+    fn publish<'a>(protocol: &mut Protocol, pseq: u64, payload: &'a [u8]) -> Step<'a> {
+        protocol.handle(SenderFrame::Publish(message(pseq, payload)))
+    }
+
+    fn refusal(step: Step<'_>) -> (ErrorCode, bool, u64) {
+        match step {
+            Step::Refuse(Refused { code, fatal, pseq, .. }) => (code, fatal, pseq),
+            other => panic!("not refused: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn hello_comes_first_and_once() {
+        let mut protocol = fresh();
+        assert_eq!(refusal(publish(&mut protocol, 1, b"x")).0, ErrorCode::Protocol);
+        assert_eq!(refusal(opened(0).handle(hello(b""))), (ErrorCode::Protocol, true, 0));
+        assert_eq!(refusal(protocol.handle(hello(b"secret"))), (ErrorCode::BadToken, true, 0));
+    }
+
+    #[test]
+    fn the_next_message_is_stored_an_older_one_acknowledged_and_a_later_one_is_a_gap() {
+        let mut protocol = opened(4);
+        assert_eq!(publish(&mut protocol, 4, b"old"), Step::Acknowledge(ALIAS));
+        assert_eq!(refusal(publish(&mut protocol, 7, b"late")), (ErrorCode::Gap, false, 5));
+        assert_eq!(publish(&mut protocol, 8, b"later"), Step::Nothing, "one answer is enough");
+        assert_eq!(publish(&mut protocol, 5, b"next"), Step::Store(message(5, b"next")));
+        assert_eq!(refusal(publish(&mut protocol, 7, b"late")), (ErrorCode::Gap, false, 6));
+    }
+
+    #[test]
+    fn a_refused_message_counts_as_settled_once_those_before_it_are() {
+        let mut protocol = opened(0);
+        assert_eq!(refusal(publish(&mut protocol, 1, b"123456789")), (ErrorCode::TooBig, false, 1));
+        assert_eq!(protocol.settled(ALIAS), Some((1, Seq(0))));
+        assert_eq!(publish(&mut protocol, 2, b"fits"), Step::Store(message(2, b"fits")));
+        assert_eq!(refusal(publish(&mut protocol, 3, b"\xff")), (ErrorCode::InvalidText, false, 3));
+        let stamp = protocol.hand(ALIAS, 2).unwrap();
+        assert_eq!((stamp.after, stamp.last), (0, 2));
+        assert_eq!(protocol.settled(ALIAS), Some((1, Seq(0))));
+        assert_eq!(protocol.settle(ALIAS, 2, Seq(9)), Some((3, Seq(9))));
+        assert_eq!(publish(&mut protocol, 4, b"on"), Step::Store(message(4, b"on")));
+        assert_eq!(protocol.hand(ALIAS, 4).unwrap().after, 2, "the store knows nothing of refused ones");
+    }
+
+    #[test]
+    fn what_the_store_did_not_take_is_expected_again() {
+        let mut protocol = opened(0);
+        for pseq in 1..=3 {
+            publish(&mut protocol, pseq, b"x");
+        }
+        protocol.hand(ALIAS, 3);
+        assert_eq!(protocol.go_back(ALIAS, 0), 1);
+        assert_eq!(publish(&mut protocol, 4, b"behind"), Step::Nothing);
+        assert_eq!(publish(&mut protocol, 1, b"again"), Step::Store(message(1, b"again")));
+    }
+
+    #[test]
+    fn an_opening_that_cannot_be_granted_is_refused() {
+        let mut protocol = opened(0);
+        let step = |protocol: &mut Protocol, alias, levels, channel| {
+            refusal(protocol.handle(open(alias, levels, channel)))
+        };
+        assert_eq!(step(&mut protocol, ALIAS, Levels::ACCEPTED, "a"), (ErrorCode::Protocol, true, 0));
+        assert_eq!(
+            step(&mut protocol, Alias(4), Levels::FSYNCED, "a"),
+            (ErrorCode::LevelUnsupported, true, 0)
+        );
+        assert_eq!(
+            step(&mut protocol, Alias(4), Levels::ACCEPTED, "a b"),
+            (ErrorCode::InvalidChannel, false, 0)
+        );
+        protocol.opened(Alias(5), Stored { pseq: 0, seq: Seq(0), lost: 0 });
+        assert_eq!(step(&mut protocol, Alias(6), Levels::ACCEPTED, "c"), (ErrorCode::TooMany, false, 0));
+        let unknown = Publish { alias: Alias(9), ..message(1, b"x") };
+        assert_eq!(refusal(protocol.handle(SenderFrame::Publish(unknown))), (ErrorCode::Protocol, true, 0));
+    }
+
+    #[test]
+    fn pings_are_answered_in_any_state() {
+        assert_eq!(fresh().handle(SenderFrame::Ping(5)), Step::Pong(5));
+        assert_eq!(opened(0).handle(SenderFrame::Ping(6)), Step::Pong(6));
+        assert_eq!(opened(0).handle(SenderFrame::Pong(6)), Step::Nothing);
+    }
+}
