@@ -1,0 +1,221 @@
+//! A position that outlives the process: `--durable NAME`. One file per name, replaced as a whole, and a lock
+//! beside it, so that one process at a time uses a name.
+
+use std::{
+    fmt,
+    fs::{self, File, TryLockError},
+    io::{self, Write as _},
+    path::{Path, PathBuf},
+};
+
+use anyhow::Context as _;
+use etcetera::BaseStrategy as _;
+use serde::{Deserialize, Serialize};
+use shared::{
+    ChannelId, ChannelPattern, Position,
+    client::{Exit, RelayAddr},
+};
+
+use crate::failure::Failure;
+
+/// Where a position is kept. The name is locked as long as this lives.
+#[derive(Debug)]
+pub(crate) struct Durable {
+    path: PathBuf,
+    /// Written first, then renamed to `path`.
+    draft: PathBuf,
+    /// What the position is one of.
+    subject: Subject,
+    _lock: File,
+}
+
+/// Channels of a relay, sorted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Subject {
+    relay: String,
+    channels: Vec<String>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Record {
+    #[serde(flatten)]
+    subject: Subject,
+    position: String,
+}
+
+/// The directory of all durable positions.
+///
+/// # Errors
+/// There is no home directory.
+pub(crate) fn directory() -> anyhow::Result<PathBuf> {
+    let base = etcetera::base_strategy::Xdg::new().context("cannot tell where to keep a position")?;
+    let state = base.state_dir().context("cannot tell where to keep a position")?;
+    Ok(state.join("relay").join("durable"))
+}
+
+impl Durable {
+    /// Locks a name, and reads what is kept under it: nothing the first time.
+    ///
+    /// # Errors
+    /// The name can't be a file's, another process uses it, or it belongs to another relay or other channels.
+    pub(crate) fn open(
+        directory: &Path,
+        name: &str,
+        relay: &RelayAddr,
+        patterns: &[ChannelPattern],
+    ) -> anyhow::Result<(Self, Option<Position>)> {
+        check_name(name)?;
+        fs::create_dir_all(directory).with_context(|| format!("cannot create {}", directory.display()))?;
+        let path = directory.join(name);
+        let lock = lock(&directory.join(format!(".{name}.lock")), name)?;
+        let draft = directory.join(format!(".{name}.draft"));
+        let mut channels: Vec<String> = patterns.iter().map(ToString::to_string).collect();
+        channels.sort();
+        let subject = Subject { relay: relay.to_string(), channels };
+        let durable = Self { path, draft, subject, _lock: lock };
+        let position = durable.read(name)?;
+        Ok((durable, position))
+    }
+
+    /// Replaces what is kept. After an error the old position is still there.
+    pub(crate) fn save(&self, position: Position) -> anyhow::Result<()> {
+        let record = Record { subject: self.subject.clone(), position: position.to_string() };
+        let mut text = serde_json::to_vec(&record)?;
+        text.push(b'\n');
+        let write = || -> io::Result<()> {
+            let mut draft = File::create(&self.draft)?;
+            draft.write_all(&text)?;
+            draft.sync_data()?;
+            fs::rename(&self.draft, &self.path)
+        };
+        write().with_context(|| format!("cannot keep the position in {}", self.path.display()))
+    }
+
+    fn read(&self, name: &str) -> anyhow::Result<Option<Position>> {
+        let text = match fs::read(&self.path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error).with_context(|| format!("cannot read {}", self.path.display())),
+        };
+        let path = self.path.display();
+        let unreadable = || {
+            Failure::new(Exit::Failure, format!("{path} holds no position"))
+                .hint(format_args!("remove it to begin anew: rm '{path}'"))
+        };
+        let record: Record = serde_json::from_slice(&text).map_err(|_| unreadable())?;
+        if record.subject != self.subject {
+            let what = format!(
+                "the durable position `{name}` is one of {}, not of {}",
+                record.subject, self.subject
+            );
+            let hint = format!("choose another name, or remove it to begin anew: rm '{path}'");
+            return Err(Failure::new(Exit::Usage, what).hint(hint).into());
+        }
+        Ok(Some(record.position.parse().map_err(|_| unreadable())?))
+    }
+}
+
+impl fmt::Display for Subject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} at {}", self.channels.join(", "), self.relay)
+    }
+}
+
+/// The rules of channel names make a safe file name, if it is one segment and not hidden.
+fn check_name(name: &str) -> Result<(), Failure> {
+    let why = match name.parse::<ChannelId>() {
+        Err(error) => error.to_string(),
+        Ok(_) if name.contains('/') => "a `/` is not allowed".into(),
+        Ok(_) if name.starts_with('.') => "it may not begin with a dot".into(),
+        // The lock and the draft add up to seven bytes.
+        Ok(_) if name.len() > 240 => "it is longer than 240 bytes".into(),
+        Ok(_) => return Ok(()),
+    };
+    Err(Failure::new(Exit::Usage, format!("invalid value '{name}' for '--durable': {why}")))
+}
+
+fn lock(path: &Path, name: &str) -> anyhow::Result<File> {
+    let unusable = || format!("cannot lock {}", path.display());
+    let file = File::options().create(true).append(true).open(path).with_context(unusable)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => {
+            let what = format!("another recv-client is using the durable position `{name}`");
+            Err(Failure::new(Exit::Failure, what).hint("choose another name, or stop the other one").into())
+        }
+        Err(TryLockError::Error(error)) => Err(error).with_context(unusable),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use shared::{Epoch, Seq};
+
+    fn patterns(names: &[&str]) -> Vec<ChannelPattern> {
+        names.iter().map(|n| n.parse().unwrap()).collect()
+    }
+
+    fn open(directory: &Path, name: &str, channels: &[&str]) -> anyhow::Result<(Durable, Option<Position>)> {
+        Durable::open(directory, name, &RelayAddr::default(), &patterns(channels))
+    }
+
+    fn exit(error: &anyhow::Error) -> Exit {
+        error.downcast_ref::<Failure>().unwrap().exit()
+    }
+
+    fn at(seq: u64) -> Position {
+        Position { epoch: Epoch(7), seq: Seq(seq) }
+    }
+
+    #[test]
+    fn what_was_saved_is_there_at_the_next_start_and_nothing_else_is_left() {
+        let dir = tempfile::tempdir().unwrap();
+        let (durable, position) = open(dir.path(), "backup", &["foo", "bar/*"]).unwrap();
+        assert_eq!(position, None);
+        for seq in [1, 42] {
+            durable.save(at(seq)).unwrap();
+        }
+        drop(durable);
+        // The order of channels on the command line does not matter.
+        let (_durable, position) = open(dir.path(), "backup", &["bar/*", "foo"]).unwrap();
+        assert_eq!(position, Some(at(42)));
+        let mut files: Vec<_> = fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+        files.sort();
+        assert_eq!(files, [".backup.lock", "backup"]);
+    }
+
+    #[test]
+    fn a_name_is_used_by_one_at_a_time() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = open(dir.path(), "backup", &["foo"]).unwrap();
+        let error = open(dir.path(), "backup", &["foo"]).unwrap_err();
+        assert!(error.to_string().starts_with("another recv-client is using the durable position `backup`"));
+        open(dir.path(), "other", &["foo"]).unwrap();
+        drop(first);
+        open(dir.path(), "backup", &["foo"]).unwrap();
+    }
+
+    #[test]
+    fn a_position_of_something_else_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let (durable, _) = open(dir.path(), "backup", &["foo"]).unwrap();
+        durable.save(at(1)).unwrap();
+        drop(durable);
+        let error = open(dir.path(), "backup", &["bar"]).unwrap_err();
+        assert_eq!(exit(&error), Exit::Usage);
+        assert!(error.to_string().starts_with(
+            "the durable position `backup` is one of foo at 127.0.0.1:12000, not of bar at 127.0.0.1:12000\n  hint: "
+        ));
+        fs::write(dir.path().join("backup"), "{").unwrap();
+        assert!(open(dir.path(), "backup", &["foo"]).unwrap_err().to_string().contains("holds no position"));
+    }
+
+    #[test]
+    fn a_name_is_one_segment_and_not_hidden() {
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["", "..", "a/b", "/etc/passwd", ".hidden", "a b", &"x".repeat(241)] {
+            assert_eq!(exit(&open(dir.path(), name, &["foo"]).unwrap_err()), Exit::Usage, "{name}");
+        }
+    }
+}
