@@ -21,8 +21,8 @@ const REASONS = {
 };
 
 // Calls `onState({ name, reason?, retryAt? })` with a name of `connecting`, `catching-up`, `live`, `reconnecting`
-// or `closed`, and times of `performance.now()`; `onMessage({ channel, seq, time, text | base64 })`; `onNotice({ text })`,
-// again with the same object when its text has become another.
+// or `closed`, where `retryAt` is a time of `performance.now()`; `onMessage({ channel, seq, time, text | base64 })`;
+// `onNotice({ text })`, again with the same object when its text has become another.
 export class Subscription {
   #url;
   #on;

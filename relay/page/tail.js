@@ -10,6 +10,9 @@ const ROWS_PER_FRAME = 2_500;
 // Of a binary payload so many bytes are shown.
 const HEX_BYTES = 256;
 
+// A text beyond this, in UTF-16 units or lines, is shown in part until the reader wants all of it.
+const LONG = { length: 2_000, lines: 15 };
+
 const ROW_BYTES = 64;
 
 // How near to its end the list counts as there, in CSS pixels.
@@ -41,6 +44,10 @@ export class Tail {
     this.#withChannel = withChannel;
     this.#onChange = onChange;
     scroller.addEventListener('scroll', () => this.#scrolled(), { passive: true });
+    // Who opens a row wants to read it.
+    list.addEventListener('click', event => {
+      if (event.target.closest('.expand')) this.#following = false;
+    });
     // Rows get their height when they are laid out, and lines wrap anew when the window changes.
     const sizes = new ResizeObserver(() => this.#pin());
     sizes.observe(list);
@@ -200,8 +207,24 @@ function messageRow({ channel, seq, time, text, base64 }, withChannel) {
     row.append(cell('span', 'payload', hex(base64)), cell('span', 'size', `${binaryLength(base64)} B binary`));
   } else {
     row.append(cell('span', 'payload', text));
+    const isLong = text.length > LONG.length || text.split('\n', LONG.lines + 1).length > LONG.lines;
+    if (isLong) row.append(expander(row, text.length));
   }
   return row;
+}
+
+// A button that shows all of a long payload, and again only its beginning.
+function expander(row, length) {
+  const button = cell('button', 'expand', `Show all ${length} characters`);
+  button.type = 'button';
+  button.ariaExpanded = 'false';
+  row.classList.add('long');
+  button.addEventListener('click', () => {
+    const whole = row.classList.toggle('whole');
+    button.ariaExpanded = String(whole);
+    button.textContent = whole ? 'Show less' : `Show all ${length} characters`;
+  });
+  return button;
 }
 
 function noticeRow(text, kind) {

@@ -82,7 +82,7 @@ pub struct Missing {
 }
 
 /// How a cursor began.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Beginning {
     /// Messages after this follow.
     pub from: Seq,
@@ -90,6 +90,9 @@ pub struct Beginning {
     pub recovered: bool,
     /// Why not, if `since` was a position.
     pub reason: Option<GapReason>,
+    /// What is missing behind it, if `since` was a position or a seq: what the store no longer has. What
+    /// [`Cursor::fetch`] gives went since then.
+    pub missing: Vec<Missing>,
 }
 
 impl Cursor {
@@ -173,7 +176,7 @@ impl Cursor {
         }
         let mut chunks = Vec::new();
         if self.page.is_empty() {
-            match self.view.collect(self.after, (limit, bytes), &self.progress, &mut chunks) {
+            match self.collect(limit, bytes, &mut chunks) {
                 Found::Chunks(_) => {}
                 Found::Head => {
                     if self.until.is_some() {
@@ -286,15 +289,37 @@ impl Cursor {
         if recovered && !chunks.is_empty() {
             (self.page, self.page_through) = (chunks.into(), through);
         }
-        if !resumes {
-            self.told = holes.into_iter().map(|hole| (hole.channel, hole.through)).collect();
-        }
+        self.told = holes.iter().map(|hole| (hole.channel.clone(), hole.through)).collect();
+        // What was asked for by name and is gone is a loss; what is merely older than what there is is none.
+        let missing = holes.into_iter().filter(|_| resumes).map(|hole| Missing {
+            channel: hole.channel,
+            after: limited,
+            before: hole.before,
+            count: None,
+        });
+        let missing = missing.collect();
         let reason = match since {
             Since::Position(_) if other_epoch => Some(GapReason::Epoch),
             Since::Position(_) if !recovered => Some(GapReason::Retention),
             _ => None,
         };
-        Ok(Beginning { from: limited, recovered, reason })
+        Ok(Beginning { from: limited, recovered, reason, missing })
+    }
+
+    fn collect(&mut self, limit: usize, bytes: u64, chunks: &mut Vec<Arc<Chunk>>) -> Found {
+        loop {
+            let found = self.view.collect(self.after, (limit, bytes), &self.progress, chunks);
+            let Some(last) = chunks.last().map(|chunk| chunk.last()) else { return found };
+            // What another cursor is about to take is in the view still, though it was told here to be missing.
+            chunks.retain(|chunk| self.told.get(chunk.channel()).is_none_or(|told| chunk.first() > *told));
+            if !chunks.is_empty() {
+                return found;
+            }
+            self.pass(last);
+            if self.is_at_end() {
+                return Found::Head;
+            }
+        }
     }
 
     /// Moves on to the head if nothing of the selection lies before it.

@@ -151,6 +151,24 @@ async fn a_cursor_of_the_past_ends_though_nothing_comes() {
 }
 
 #[tokio::test]
+async fn what_is_missing_does_not_come_though_another_cursor_still_holds_it() {
+    let hub = hub(StoreSettings { retention: retention(u64::MAX, Some(1)), ..settings() }, Vec::new());
+    let _other = begin(&hub, "*", Since::Latest).await;
+    for name in ["x/y", "a"] {
+        hub.publish(channel(name), messages(1), None).await.unwrap();
+    }
+    let mut holder = begin(&hub, "a", Since::Seq(Seq(1))).await;
+    holder.fetch().await.unwrap();
+    hub.publish(channel("a"), messages(1), None).await.unwrap();
+    let (mut all, mut past) =
+        (begin(&hub, "*", Since::Time(0)).await, begin(&hub, "*", Since::Time(0)).await);
+    past.end_at(Seq(1));
+    assert_eq!((take_all(&mut past).await, past.is_at_end()), (0, true));
+    assert_eq!(take_all(&mut all).await, 1);
+    assert_eq!(take_all(&mut holder).await, 2);
+}
+
+#[tokio::test]
 async fn what_the_past_was_told_to_miss_is_not_told_again() {
     let hub = hub(StoreSettings { retention: retention(u64::MAX, Some(1)), ..settings() }, Vec::new());
     let mut past = begin(&hub, "c", Since::Seq(Seq::ZERO)).await;

@@ -217,7 +217,17 @@ pub(super) static KEYS: &[Key] = &[
         },
     },
     wait!("stall", MS..=24 * HOUR, receivers.stall),
-    wait!("close", MS..=HOUR, receivers.close),
+    Key {
+        section: "timeouts",
+        name: "close",
+        unit: Unit::Wait,
+        bounds: MS..=HOUR,
+        get: |config| micros(config.receivers.close),
+        set: |config, value| {
+            config.senders.close = Duration::from_micros(value);
+            config.receivers.close = Duration::from_micros(value);
+        },
+    },
     wait!("undecided", MS..=HOUR, senders.undecided),
     wait!("silence", MS..=HOUR, senders.silence),
     wait!("hold", 0..=HOUR, senders.hold),

@@ -153,6 +153,7 @@ impl Default for Config {
                 ping_every: Duration::from_secs(25),
                 ping_misses: 2,
                 hello: Duration::from_secs(10),
+                close: Duration::from_secs(2),
                 keep: Duration::from_secs(limits::KEEP_PRODUCER_S.into()),
             },
             receivers: ReceiverSettings {

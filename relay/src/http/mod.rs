@@ -28,7 +28,7 @@ use crate::{
     receivers::{
         ReceiverSettings,
         protocol::{self, Negotiated, Refusal, Request as Wanted},
-        session::Session,
+        session::{Prepared, Session},
     },
     shutdown::Life,
 };
@@ -72,8 +72,8 @@ impl Front {
         let (header_bytes, headers) = (self.settings.header_bytes, self.settings.headers);
         let front = Arc::clone(&self);
         let service = service_fn(move |request| {
-            let answer = front.answer(request);
-            async move { Ok::<_, Infallible>(answer) }
+            let front = Arc::clone(&front);
+            async move { Ok::<_, Infallible>(front.answer(request).await) }
         });
         let serving = hyper::server::conn::http1::Builder::new()
             .timer(TokioTimer::new())
@@ -92,7 +92,7 @@ impl Front {
         }
     }
 
-    fn answer(self: &Arc<Self>, request: Request<Incoming>) -> Answer {
+    async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Answer {
         if let Err(text) = guard::host(request.headers(), &self.settings.hosts) {
             return refusal(StatusCode::MISDIRECTED_REQUEST, &text);
         }
@@ -101,16 +101,16 @@ impl Front {
         match name {
             Some(name) => {
                 let name = name.to_owned();
-                self.channel(request, &name)
+                self.channel(request, &name).await
             }
             None => asset(request.method(), path),
         }
     }
 
     /// A channel is a URL: an upgrade subscribes, a browser gets the page.
-    fn channel(self: &Arc<Self>, request: Request<Incoming>, name: &str) -> Answer {
+    async fn channel(self: Arc<Self>, request: Request<Incoming>, name: &str) -> Answer {
         if is_upgrade(request.headers()) {
-            return self.upgrade(request, name);
+            return self.upgrade(request, name).await;
         }
         if request.method() != Method::GET && request.method() != Method::HEAD {
             let text = "a channel is subscribed with a WebSocket upgrade, or read in a browser with GET";
@@ -135,7 +135,7 @@ impl Front {
         answer
     }
 
-    fn upgrade(self: &Arc<Self>, mut request: Request<Incoming>, name: &str) -> Answer {
+    async fn upgrade(self: Arc<Self>, mut request: Request<Incoming>, name: &str) -> Answer {
         let mut answer = match create_response_with_body(&request, Empty::<Bytes>::new) {
             Ok(answer) => answer.map(|_| Full::default()),
             Err(e) => return bad_handshake(&e),
@@ -150,7 +150,13 @@ impl Front {
         let query = request.uri().query().unwrap_or_default();
         let wanted = Wanted::parse(name, query, self.receivers.subscriptions);
         let (echo, granted) = match (protocol::negotiate(offered), wanted) {
-            (Negotiated::Form(form, echo), Ok(wanted)) => (echo.map(str::to_owned), Ok((form, wanted))),
+            (Negotiated::Form(form, echo), Ok(wanted)) => {
+                // Before the answer, so that nothing that is published once the peer has it is missed.
+                let Ok(begun) = Session::prepare(&self.hub, form, wanted).await else {
+                    return refusal(StatusCode::SERVICE_UNAVAILABLE, "the store can't be read");
+                };
+                (echo.map(str::to_owned), Ok(begun))
+            }
             (Negotiated::Form(_, echo), Err(refused)) => (echo.map(str::to_owned), Err(refused)),
             (Negotiated::Unknown { echo }, _) => {
                 let known = Subprotocol::ALL.map(Subprotocol::name).join(", ");
@@ -165,27 +171,23 @@ impl Front {
             answer.headers_mut().insert(header::SEC_WEBSOCKET_PROTOCOL, name);
         }
         let upgrade = hyper::upgrade::on(&mut request);
-        let front = Arc::clone(self);
-        self.life.spawn(async move {
+        let life = self.life.clone();
+        life.spawn(async move {
             let Ok(upgraded) = upgrade.await else { return };
             let Ok(parts) = upgraded.downcast::<TokioIo<Connection>>() else { return };
             let mut connection = parts.io.into_inner();
             // The unread bytes get memory of their own, so that hyper's buffer goes.
             connection.unread(Bytes::copy_from_slice(&parts.read_buf));
             drop(parts.read_buf);
-            front.subscribe(connection, granted).await;
+            self.subscribe(connection, granted).await;
         });
         answer
     }
 
-    async fn subscribe(
-        self: Arc<Self>,
-        connection: Connection,
-        granted: Result<(Subprotocol, Wanted), Refusal>,
-    ) {
+    async fn subscribe(self: Arc<Self>, connection: Connection, granted: Result<Prepared, Refusal>) {
         let settings = Arc::clone(&self.receivers);
-        let (form, wanted) = match granted {
-            Ok(granted) => granted,
+        let prepared = match granted {
+            Ok(prepared) => prepared,
             Err(refused) => {
                 return Session::refuse(connection, refused.code, &refused.text, settings.close).await;
             }
@@ -195,9 +197,8 @@ impl Front {
             let _ = socket.set_send_buffer_size(settings.send_buffer as usize);
         }
         // A task of its own, so that what the handshake needed does not stay for as long as the receiver.
-        if let Ok(session) = Session::begin(connection, Arc::clone(&self.hub), settings, form, wanted).await {
-            self.life.spawn(Box::new(session).run());
-        }
+        let session = Session::new(connection, Arc::clone(&self.hub), settings, prepared);
+        self.life.spawn(Box::new(session).run());
     }
 }
 

@@ -7,7 +7,7 @@ use std::{collections::VecDeque, io, sync::Arc, time::Duration};
 
 use bytes::BytesMut;
 use shared::{
-    ChannelId, Seq,
+    ChannelId, Position, Seq,
     receiver::{CloseCode, Event, GapReason, Subprotocol},
 };
 use tokio::{
@@ -26,11 +26,11 @@ use super::{
 use crate::{
     channel::{
         LagPolicy,
-        cursor::{Cursor, Missing},
+        cursor::{Beginning, Cursor, Missing},
         hub::Hub,
     },
     connection::Connection,
-    store::{Receipt, Refused, Ticket},
+    store::{ReadError, Receipt, Refused, Ticket},
 };
 
 /// Bytes read from a receiver at a time.
@@ -71,6 +71,15 @@ pub struct Session {
     phase: Phase,
 }
 
+/// A receiver's place, before its connection is upgraded.
+#[derive(Debug)]
+pub struct Prepared {
+    form: Subprotocol,
+    request: Request,
+    cursor: Cursor,
+    beginning: Beginning,
+}
+
 /// Where in its life a session is.
 #[derive(Debug)]
 enum Phase {
@@ -87,20 +96,25 @@ enum Phase {
 struct Over;
 
 impl Session {
-    /// Begins where the request says.
+    /// Takes a place where the request says: from then on nothing is missed.
     ///
     /// # Errors
     /// If the store can't be read.
-    pub async fn begin(
+    pub async fn prepare(hub: &Arc<Hub>, form: Subprotocol, request: Request) -> Result<Prepared, ReadError> {
+        let (cursor, beginning) =
+            Cursor::begin(hub, &request.selection, form, request.since, request.last).await?;
+        Ok(Prepared { form, request, cursor, beginning })
+    }
+
+    /// Begins at the prepared place.
+    pub fn new(
         connection: Connection,
         hub: Arc<Hub>,
         settings: Arc<ReceiverSettings>,
-        form: Subprotocol,
-        request: Request,
-    ) -> io::Result<Self> {
-        let Request { selection, channel, since, last, lag, publish } = request;
-        let (cursor, beginning) =
-            Cursor::begin(&hub, &selection, form, since, last).await.map_err(io::Error::other)?;
+        prepared: Prepared,
+    ) -> Self {
+        let Prepared { form, request, cursor, beginning } = prepared;
+        let Request { selection, channel, lag, publish, .. } = request;
         // Without control messages a receiver can't be told of a gap: it is closed, unless it wants to go on.
         let default = match (hub.lag_policy_of(&selection), form) {
             (LagPolicy::Skip, Subprotocol::Json | Subprotocol::Binary) => Lag::Skip,
@@ -138,9 +152,14 @@ impl Session {
             settings,
         };
         for pattern in selection.patterns() {
-            session.hello(pattern, beginning);
+            session.hello(pattern, &beginning);
         }
-        Ok(session)
+        session.tell(beginning.missing, GapReason::Retention);
+        // Frames that came right behind the request are here already.
+        if session.connection.has_read_ahead() {
+            let _ = session.read();
+        }
+        session
     }
 
     /// Runs until the connection ends. In a box, so that the task that it runs in stays small.
@@ -290,31 +309,27 @@ impl Session {
         Ok(false)
     }
 
-    /// Reads on in the store, and tells what is missing there.
+    /// Reads on in the store, and tells what went before it could be taken.
     async fn fetch(&mut self) -> Result<(), Over> {
-        let (cursor, is_past) = match self.backfills.front_mut() {
-            Some(backfill) => (backfill, true),
-            None => (&mut self.cursor, false),
-        };
+        let cursor = self.backfills.front_mut().unwrap_or(&mut self.cursor);
         let missing = cursor.fetch().await.map_err(|_| Over)?;
-        if missing.is_empty() {
-            return Ok(());
-        }
-        let lagged = self.live && !is_past;
-        if lagged && self.lag == Lag::Close {
-            let position =
-                missing.first().map_or_else(|| self.cursor.position().seq, |missing| missing.after);
-            let text = format!("too slow; resume after {}-{position}", self.hub.store().epoch());
-            self.give_up(CloseCode::Lagged, &text);
-            return Ok(());
-        }
-        if self.form != Subprotocol::Raw {
-            let reason = if lagged { GapReason::Lagged } else { GapReason::Retention };
-            for Missing { channel, after, before, count } in missing {
-                self.outbound.event(&Event::Gap { channel, after, before, count, reason });
+        match (missing.first(), self.lag) {
+            (Some(missing), Lag::Close) => {
+                let position = Position { epoch: self.hub.store().epoch(), seq: missing.after };
+                self.give_up(CloseCode::Lagged, &format!("too slow; resume after {position}"));
             }
+            _ => self.tell(missing, GapReason::Lagged),
         }
         Ok(())
+    }
+
+    fn tell(&mut self, missing: Vec<Missing>, reason: GapReason) {
+        if self.form == Subprotocol::Raw {
+            return;
+        }
+        for Missing { channel, after, before, count } in missing {
+            self.outbound.event(&Event::Gap { channel, after, before, count, reason });
+        }
     }
 
     /// Does what is due now.

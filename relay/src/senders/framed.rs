@@ -11,7 +11,7 @@ use std::{
 
 use bytes::{Buf, BytesMut};
 use shared::{
-    ErrorCode,
+    ErrorCode, WireError,
     codec::encode_relay,
     sender::{Ack, Alias, Close, RelayFrame},
 };
@@ -151,7 +151,7 @@ impl FramedSession {
             }
             self.hold().await;
         }
-        self.connection.linger(self.settings.hello).await;
+        self.connection.linger(self.settings.close).await;
     }
 
     /// The window: what is not settled yet, and what the sender has not read of its answers.
@@ -179,7 +179,11 @@ impl FramedSession {
         self.unparsed = bytes;
         match taken {
             Ok(taken) => self.unparsed.advance(taken),
-            Err(e) => self.refuse(&Refused::fatal(ErrorCode::Protocol, e.to_string()), 0),
+            Err(e) => {
+                let too_long = matches!(e, WireError::FrameLength { length, max } if length > max);
+                let code = if too_long { ErrorCode::TooBig } else { ErrorCode::Protocol };
+                self.refuse(&Refused::fatal(code, e.to_string()), 0);
+            }
         }
         if self.unparsed.is_empty() {
             self.unparsed = BytesMut::new();

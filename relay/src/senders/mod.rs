@@ -54,6 +54,8 @@ pub struct SenderSettings {
     pub ping_misses: u32,
     /// How long HELLO may take.
     pub hello: Duration,
+    /// How long the peer may take to end its side after a close.
+    pub close: Duration,
     /// How long a producer is remembered that does not say.
     pub keep: Duration,
 }

@@ -88,7 +88,7 @@ impl RawSession {
             Err(e) => {
                 debug!(peer = %connection.peer(), "first line refused: {e}");
                 let _ = connection.write_all(format!("ERR {} {e}\n", e.code()).as_bytes()).await;
-                connection.linger(settings.hello).await;
+                connection.linger(settings.close).await;
                 return None;
             }
         };
@@ -137,7 +137,7 @@ impl RawSession {
                 return;
             }
             match heard {
-                Heard::End => return self.connection.linger(self.settings.hello).await,
+                Heard::End => return self.connection.linger(self.settings.close).await,
                 Heard::Nothing => continue,
                 Heard::Bytes => {}
             }

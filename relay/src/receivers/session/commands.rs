@@ -5,7 +5,7 @@ use std::io::{self, Read, Write};
 use bytes::{Buf, BytesMut};
 use shared::{
     ChannelId, ChannelPattern, ErrorCode, Kind,
-    receiver::{CloseCode, Command, Data, Event, Since, Subprotocol},
+    receiver::{CloseCode, Command, Data, Event, GapReason, Since, Subprotocol},
 };
 use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::{Error as WsError, Message, error::CapacityError};
@@ -131,7 +131,8 @@ impl Session {
         } else {
             beginning.from = here;
         }
-        self.hello(&pattern, beginning);
+        self.hello(&pattern, &beginning);
+        self.tell(beginning.missing, GapReason::Retention);
         Ok(())
     }
 
@@ -145,7 +146,7 @@ impl Session {
         self.outbound.event(&Event::Error { code, message: message.into(), id });
     }
 
-    pub(super) fn hello(&mut self, pattern: &ChannelPattern, beginning: Beginning) {
+    pub(super) fn hello(&mut self, pattern: &ChannelPattern, beginning: &Beginning) {
         if self.form == Subprotocol::Raw {
             return;
         }

@@ -54,7 +54,7 @@ fn step() -> impl Strategy<Value = Step> {
 
 pub(super) fn random_histories_are_read_as_they_were_written(make: Make<'_>) {
     let histories = (prop::option::of(1u64..12), prop::collection::vec(step(), 1..60));
-    let mut runner = TestRunner::new(ProptestConfig { cases: 128, ..ProptestConfig::default() });
+    let mut runner = TestRunner::new(ProptestConfig::default());
     let outcome = runner.run(&histories, |(messages, steps)| {
         // A thread of its own: the caller is already in a runtime.
         let run = || {
