@@ -79,11 +79,10 @@ impl Session {
 
     async fn connect(relay: &RelayAddr, path: &str) -> Result<Self, DialError> {
         let url = format!("ws://{relay}{path}");
-        let invalid = |e: &dyn std::fmt::Display| {
+        let mut request = url.into_client_request().map_err(|e| {
             let what = format!("no URL can be made of the relay's address {relay} and the channels: {e}");
             DialError::Final(Failure::new(Exit::Usage, what))
-        };
-        let mut request = url.into_client_request().map_err(|e| invalid(&e))?;
+        })?;
         let subprotocol = HeaderValue::from_static(Subprotocol::Binary.name());
         request.headers_mut().insert(header::SEC_WEBSOCKET_PROTOCOL, subprotocol);
 

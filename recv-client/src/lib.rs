@@ -5,8 +5,8 @@
 //! - [`cli`]: what can be typed; `plan`: what it means.
 //! - `tail`: connect, follow, come back; `connection`: one WebSocket; `loss`: why there is none;
 //!   `reception`: what comes on it.
-//! - `resume`: where the receiver is and what is missing, pure; `gap`: how that reads; `durable`: positions that
-//!   outlive the process.
+//! - `resume`: where the receiver is and what is missing, pure; `gap`: how that reads; `durable`: a position that
+//!   outlives the process.
 //! - `render`, with `template`, `times`, `escape`, `hexdump`: a message as bytes.
 //! - `output`, `writer`, `sink`: the bytes on their way to stdout or files, on a thread of their own.
 //! - `notices`, `progress`, `failure`: what is said on stderr.
@@ -107,7 +107,10 @@ async fn receive(cli: Cli, notices: &Notices) -> anyhow::Result<Exit> {
     if matches!(outcome, Ok(Exit::Interrupted)) {
         notices.leave_line();
     }
-    notices.tell(Weight::Greeting, &progress);
+    // Where no relay has ever answered there is nothing to sum up.
+    if resume.position().is_some() {
+        notices.tell(Weight::Greeting, &progress);
+    }
     Ok(outcome?)
 }
 

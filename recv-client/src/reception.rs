@@ -140,7 +140,8 @@ impl<'a> Reception<'a> {
 
     /// The relay has said where the stream begins.
     fn connected(&mut self, greeting: Greeting) -> Result<(), Loss> {
-        const NEW_STORE: &str = "the relay's store is new; messages before it are gone";
+        let new_store =
+            |epoch| format!("the relay's store is new (epoch {epoch}); messages before it are gone");
         let what = self.plan.describe();
         let relay = &self.plan.relay;
         if let State::Away(since) = self.state {
@@ -148,26 +149,30 @@ impl<'a> Reception<'a> {
                 Greeting::Fresh => String::new(),
                 Greeting::Recovered(seq) => format!(", resumed after seq {seq}"),
                 Greeting::Incomplete(seq) => format!(", not everything after seq {seq} is still there"),
-                Greeting::NewStore => format!("; {NEW_STORE}"),
+                Greeting::NewStore(epoch) => format!("; {}", new_store(epoch)),
             };
             let text = format_args!("reconnected after {}{how}", elapsed(since.elapsed()));
             self.output.remark(Weight::Notice, text);
         } else {
             let resumed = match greeting {
                 Greeting::Recovered(seq) => format!(", resumed after seq {seq}"),
-                Greeting::Incomplete(_) | Greeting::NewStore | Greeting::Fresh => String::new(),
+                Greeting::Incomplete(_) | Greeting::NewStore(_) | Greeting::Fresh => String::new(),
             };
             self.output.remark(
                 Weight::Greeting,
                 format_args!("connected to {relay}, {what}{resumed}; waiting for messages (Ctrl-C to stop)"),
             );
-            if greeting == Greeting::NewStore && !self.plan.strict {
-                self.output.remark(Weight::Warning, NEW_STORE);
+            if let Greeting::NewStore(epoch) = greeting
+                && !self.plan.strict
+            {
+                self.output.remark(Weight::Warning, new_store(epoch));
             }
         }
         self.state = State::Connected;
-        if greeting == Greeting::NewStore && self.plan.strict {
-            return Err(Loss::Final(Failure::new(Exit::Incomplete, NEW_STORE)));
+        if let Greeting::NewStore(epoch) = greeting
+            && self.plan.strict
+        {
+            return Err(Loss::Final(Failure::new(Exit::Incomplete, new_store(epoch))));
         }
         Ok(())
     }

@@ -44,8 +44,8 @@ pub(crate) enum Greeting {
     Recovered(Seq),
     /// Something after this is missing; gap notices say what.
     Incomplete(Seq),
-    /// The store is another one; what the old one had is gone.
-    NewStore,
+    /// The store is another one, of this epoch; what the old one had is gone.
+    NewStore(Epoch),
 }
 
 /// What a message is, seen from those before it.
@@ -105,7 +105,7 @@ impl Resume {
             (Since::Position(position), None) if position.epoch != epoch => {
                 self.channels.clear();
                 self.origin = None;
-                Greeting::NewStore
+                Greeting::NewStore(epoch)
             }
             (Since::Position(position), None) if recovered => {
                 self.origin.get_or_insert(from);

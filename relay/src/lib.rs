@@ -3,6 +3,7 @@
 //! # Layout
 //! The tree reads as the way of the data: bytes in → framing → publish → log → fan-out → frames out.
 //! - [`listener`] accepts, [`sniff`] tells what a connection is, [`connection`] is one.
+//! - [`descriptors`]: how many of them the system allows.
 //! - [`senders`]: raw and framed, each a pure protocol and a session around it.
 //! - [`channel`]: from a publish to the cursors of receivers. [`store`]: where messages are kept.
 //! - [`receivers`]: cursors to WebSockets. [`http`]: upgrades and the page.
@@ -13,6 +14,7 @@ pub mod channel;
 pub mod cli;
 pub mod config;
 pub mod connection;
+pub mod descriptors;
 pub mod http;
 pub mod listener;
 pub mod ready;
@@ -28,7 +30,7 @@ use channel::hub::{ChannelRules, Hub};
 use config::Config;
 use http::Front;
 use listener::{Listener, Reception};
-use shared::Epoch;
+use shared::{Epoch, client::DEFAULT_PORT};
 use shutdown::Life;
 use store::memory::Memory;
 use tokio::time::Instant;
@@ -65,7 +67,7 @@ impl BindError {
                 format!("another relay may be running; {elsewhere}, which takes a free port")
             }
             io::ErrorKind::PermissionDenied => format!("ports below 1024 need a privilege; {elsewhere}"),
-            _ => elsewhere,
+            _ => format!("choose another address, for example --listen 127.0.0.1:{DEFAULT_PORT}"),
         }
     }
 }

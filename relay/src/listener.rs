@@ -13,6 +13,7 @@ use tracing::{debug, warn};
 use crate::{
     channel::hub::Hub,
     connection::Connection,
+    descriptors::connections_within_limit,
     http::Front,
     senders::{RawSettings, SenderSettings, framed::FramedSession, raw::RawSession, registry::Registry},
     shutdown::Life,
@@ -141,14 +142,18 @@ impl Reception {
         settings: ConnectionSettings,
         header_bytes: usize,
     ) -> Self {
-        let permits = Arc::new(Semaphore::new(settings.connections));
+        let connections = connections_within_limit(settings.connections);
+        if connections < settings.connections {
+            warn!("the limit on open files leaves room for {connections} connections; raise it with `ulimit -n`");
+        }
+        let permits = Arc::new(Semaphore::new(connections));
         let (front, registry, senders) = (Arc::new(front), Arc::default(), Arc::new(senders));
         Self { hub, life, front, registry, senders, settings, header_bytes, permits }
     }
 
     fn receive(self: &Arc<Self>, socket: TcpStream, peer: SocketAddr, listener: &Arc<ListenerSettings>) {
         let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() else {
-            warn!(%peer, limit = self.settings.connections, "refused a connection: as many are open as are allowed");
+            warn!(%peer, "refused a connection: as many are open as are allowed");
             return;
         };
         let reception = Arc::clone(self);

@@ -1,6 +1,9 @@
 //! What a relay prints once it listens: where it is, and lines that can be pasted.
 
-use std::{fmt::Write as _, net::SocketAddr};
+use std::{
+    fmt::Write as _,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+};
 
 use shared::{client::DEFAULT_PORT, units::format_size};
 
@@ -32,36 +35,49 @@ impl Ready {
             let mut bound = self.listeners.iter().zip(addresses);
             bound.find(|(listener, _)| kinds.contains(&listener.accepts)).map(|(_, address)| *address)
         };
-        let front = of_kind(&[Accepts::Everything, Accepts::Http]);
-        let mut line = |what: &str, how: String| {
+        let front = of_kind(&[Accepts::Everything, Accepts::Http]).map(reachable);
+        let client = |program: &str, address: SocketAddr| match (address.ip().is_loopback(), address.port()) {
+            (true, DEFAULT_PORT) => format!("{program} --channel foo"),
+            _ => format!("{program} --relay {address} --channel foo"),
+        };
+        let send = of_kind(&[Accepts::Everything]).map(reachable).map(|address| {
+            let nc = format!("echo hello | nc -N {} {}", address.ip(), address.port());
+            (nc, client("send-client", address))
+        });
+        let receive = front.map(|address| (client("recv-client", address), format!("ws://{address}/c/foo")));
+        let first =
+            [&send, &receive].into_iter().flatten().map(|(first, _)| first.len()).max().unwrap_or_default();
+        let mut line = |what: &str, how: &str| {
             // Writing to a text does not fail.
             let _ = write!(block, "\n  {what:<10} {how}");
         };
         if let Some(address) = front {
-            line("page", format!("http://{address}/"));
+            line("page", &format!("http://{address}/"));
         }
-        let client = |address: SocketAddr| match (address.ip().is_loopback(), address.port()) {
-            (true, DEFAULT_PORT) => "--channel foo".to_owned(),
-            _ => format!("--relay {address} --channel foo"),
-        };
-        if let Some(address) = of_kind(&[Accepts::Everything]) {
-            let nc = format!("echo hello | nc -N {} {}", address.ip(), address.port());
-            line("send", format!("{nc:<37} send-client {}", client(address)));
-        }
-        if let Some(address) = front {
-            let receiver = format!("recv-client {}", client(address));
-            line("receive", format!("{receiver:<37} ws://{address}/c/foo"));
+        for (what, ways) in [("send", &send), ("receive", &receive)] {
+            if let Some((one, other)) = ways {
+                line(what, &format!("{one:<first$}     {other}"));
+            }
         }
         for (listener, address) in self.listeners.iter().zip(addresses) {
             if listener.accepts == Accepts::Raw {
                 let raw = &listener.raw;
-                line("raw", format!("{address} → channel {}, framing {}", raw.channel, raw.framing));
+                line("raw", &format!("{address} → channel {}, framing {}", raw.channel, raw.framing));
             }
         }
-        line("keeps", format!("{} per channel, in memory", format_size(self.history)));
+        line("keeps", &format!("{} per channel, in memory", format_size(self.history)));
         let everyone = addresses.iter().any(|address| !address.ip().is_loopback());
         let reach = if everyone { "everyone who can reach it" } else { "this machine only" };
-        line("open to", format!("{reach}, no token needed"));
+        line("open to", &format!("{reach}, no token needed"));
         block
+    }
+}
+
+/// An address that this machine can be reached at: every address is no address to connect to.
+fn reachable(address: SocketAddr) -> SocketAddr {
+    match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => (Ipv4Addr::LOCALHOST, address.port()).into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => (Ipv6Addr::LOCALHOST, address.port()).into(),
+        _ => address,
     }
 }

@@ -173,7 +173,7 @@ fn a_new_store_is_told_and_its_seqs_begin_anew() {
     let mut resume = receiver(0);
     take(&mut resume, "a", 1000, 0);
     resume.request();
-    assert_eq!(resume.hello(Epoch(2), Seq(0), false), Some(Greeting::NewStore));
+    assert_eq!(resume.hello(Epoch(2), Seq(0), false), Some(Greeting::NewStore(Epoch(2))));
     take(&mut resume, "a", 3, 0);
     assert_eq!(since(&mut resume), "0000000000000002-3");
     assert_eq!(resume.hello(Epoch(2), Seq(3), true), Some(Greeting::Recovered(Seq(3))));

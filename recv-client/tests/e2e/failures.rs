@@ -18,7 +18,7 @@ async fn answered(response: &str) -> Ended {
 #[tokio::test]
 async fn a_relay_that_is_not_there_is_told_with_a_hint() {
     let addr = FakeRelay::start().await.stop();
-    let ended = Client::start(&addr, "--channel foo").end().await;
+    let ended = Client::start(&addr, "--channel foo -v").end().await;
     assert_eq!(ended.code, 3);
     assert_eq!(
         ended.stderr,

@@ -107,7 +107,10 @@ async fn a_new_store_is_told_and_received_from_its_beginning() {
     let ended = client.end().await;
     assert_eq!((ended.code, ended.stdout.as_str()), (0, "1000\n1\n"));
     let last = ended.stderr.lines().last().unwrap();
-    assert!(last.ends_with("s; the relay's store is new; messages before it are gone"), "{last}");
+    assert!(
+        last.ends_with("s; the relay's store is new (epoch 00000000000000cd); messages before it are gone"),
+        "{last}"
+    );
 }
 
 #[tokio::test]
@@ -125,7 +128,10 @@ async fn a_position_of_another_store_is_told_and_ends_a_strict_client() {
         let ended = client.end().await;
         let (code, stdout, label) = if strict { (6, "", "error") } else { (0, "1\n", "warning") };
         assert_eq!((ended.code, ended.stdout.as_str()), (code, stdout));
-        assert_eq!(ended.stderr, format!("{label}: the relay's store is new; messages before it are gone\n"));
+        assert_eq!(
+            ended.stderr,
+            format!("{label}: the relay's store is new (epoch {EPOCH}); messages before it are gone\n")
+        );
     }
 }
 

@@ -288,8 +288,8 @@ impl Session {
             self.connection.linger(deadline.saturating_duration_since(Instant::now())).await;
             return Err(Over);
         }
-        if self.backfills.front().is_some_and(Cursor::is_at_end) {
-            self.backfills.pop_front();
+        if let Some(past) = self.backfills.pop_front_if(|past| past.is_at_end()) {
+            self.cursor.go_on_from(&past);
             return Ok(true);
         }
         if !self.live {

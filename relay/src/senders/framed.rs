@@ -11,7 +11,7 @@ use std::{
 
 use bytes::{Buf, BytesMut};
 use shared::{
-    ErrorCode, WireError,
+    ErrorCode,
     codec::encode_relay,
     sender::{Ack, Alias, Close, RelayFrame},
 };
@@ -179,11 +179,7 @@ impl FramedSession {
         self.unparsed = bytes;
         match taken {
             Ok(taken) => self.unparsed.advance(taken),
-            Err(e) => {
-                let too_long = matches!(e, WireError::FrameLength { length, max } if length > max);
-                let code = if too_long { ErrorCode::TooBig } else { ErrorCode::Protocol };
-                self.refuse(&Refused::fatal(code, e.to_string()), 0);
-            }
+            Err(e) => self.refuse(&Refused::fatal(ErrorCode::Protocol, e.to_string()), 0),
         }
         if self.unparsed.is_empty() {
             self.unparsed = BytesMut::new();

@@ -9,7 +9,7 @@ use tokio::{
     io::AsyncWriteExt,
     time::{Instant, sleep_until},
 };
-use tracing::debug;
+use tracing::{debug, warn};
 
 use super::{
     RawSettings, SenderSettings,
@@ -42,6 +42,16 @@ pub struct RawSession {
     ack: bool,
     builder: ChunkBuilder,
     outcomes: Vec<Outcome>,
+    losses: Losses,
+}
+
+/// What did not become messages as it was sent.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+struct Losses {
+    /// Messages that were too long, or broke off, and were dropped.
+    dropped: u64,
+    /// Messages without boundaries that were cut at the limit.
+    cut: u64,
 }
 
 /// What became of what the sender sent, in its order.
@@ -112,11 +122,22 @@ impl RawSession {
             guard,
             builder: ChunkBuilder::default(),
             outcomes: Vec::new(),
+            losses: Losses::default(),
         })
     }
 
     /// Runs until the sender ends or the relay stops.
     pub async fn run(mut self, life: Life) {
+        self.serve(&life).await;
+        let Losses { dropped, cut } = self.losses;
+        if dropped + cut > 0 {
+            let (peer, channel) = (self.connection.peer(), self.publisher.channel());
+            warn!(%peer, %channel, dropped, cut, "a raw sender's messages were too long: raise max_message, or its framing is wrong");
+        }
+        self.connection.linger(self.settings.close).await;
+    }
+
+    async fn serve(&mut self, life: &Life) {
         loop {
             let deadline = self.framer.deadline().map(Instant::from_std);
             let heard = tokio::select! {
@@ -137,7 +158,7 @@ impl RawSession {
                 return;
             }
             match heard {
-                Heard::End => return self.connection.linger(self.settings.close).await,
+                Heard::End => return,
                 Heard::Nothing => continue,
                 Heard::Bytes => {}
             }
@@ -150,7 +171,7 @@ impl RawSession {
     }
 
     /// Publishes what has arrived already, but no half line: its other half would come to another relay.
-    async fn stop(mut self) {
+    async fn stop(&mut self) {
         for _ in 0..LAST_READS {
             if self.read() != Heard::Bytes {
                 break;
@@ -161,20 +182,23 @@ impl RawSession {
             framer.finish(&mut |piece| sink.take(piece));
             sink.publish();
         }
-        if self.settle().await.is_ok() {
-            self.connection.linger(self.settings.hold).await;
-        }
+        // A store that refuses now refuses for good.
+        let _ = self.settle().await;
     }
 
     fn read(&mut self) -> Heard {
-        let Self { connection, framer, guard, builder, outcomes, publisher, ack, .. } = self;
+        let Self { connection, framer, guard, builder, outcomes, publisher, ack, losses, .. } = self;
+        let peer = connection.peer();
         let read = connection.read_with(|bytes| {
             match guard.as_mut().map(|guard| guard.watch(bytes)) {
-                Some(Watch::Request) => return Heard::End,
+                Some(Watch::Request) => {
+                    warn!(%peer, "closed a raw sender that sent an HTTP request: no page may publish here");
+                    return Heard::End;
+                }
                 Some(Watch::Clear) => *guard = None,
                 Some(Watch::Open) | None => {}
             }
-            let mut sink = Sink { builder, outcomes, publisher, ack: *ack };
+            let mut sink = Sink { builder, outcomes, publisher, losses, ack: *ack };
             let lost = if bytes.is_empty() {
                 framer.finish(&mut |piece| sink.take(piece));
                 None
@@ -198,8 +222,8 @@ impl RawSession {
 
     /// The framer, and where its pieces go.
     fn framing(&mut self) -> (&mut Framer, Sink<'_>) {
-        let Self { framer, builder, outcomes, publisher, ack, .. } = self;
-        (framer, Sink { builder, outcomes, publisher, ack: *ack })
+        let Self { framer, builder, outcomes, publisher, ack, losses, .. } = self;
+        (framer, Sink { builder, outcomes, publisher, losses, ack: *ack })
     }
 
     /// Waits until the store has what was published, and answers if answers are wanted.
@@ -258,6 +282,7 @@ struct Sink<'a> {
     builder: &'a mut ChunkBuilder,
     outcomes: &'a mut Vec<Outcome>,
     publisher: &'a Publisher,
+    losses: &'a mut Losses,
     ack: bool,
 }
 
@@ -265,6 +290,7 @@ impl Sink<'_> {
     fn take(&mut self, piece: Piece<'_>) {
         let refused = match piece {
             Piece::Message(message) | Piece::Cut(message) => {
+                self.losses.cut += u64::from(matches!(piece, Piece::Cut(_)));
                 if self.builder.is_full_for(message.len()) {
                     self.publish();
                 }
@@ -279,6 +305,7 @@ impl Sink<'_> {
                 format!("ended within a message, after {bytes} bytes of it"),
             ),
         };
+        self.losses.dropped += 1;
         // Answers are given in the order of messages.
         if self.ack {
             self.publish();

@@ -83,7 +83,11 @@ impl Session {
             Ok(Command::Subscribe { channel, since, last }) => {
                 Box::pin(self.subscribe(channel, since, last)).await?
             }
-            Ok(Command::Unsubscribe { channel }) => self.reselect(&self.cursor.selection().without(&channel)),
+            Ok(Command::Unsubscribe { channel }) => {
+                let past = Selection::from(channel.clone());
+                self.backfills.retain(|backfill| *backfill.selection() != past);
+                self.reselect(&self.cursor.selection().without(&channel));
+            }
             Ok(Command::Ping) => self.outbound.event(&Event::Pong),
             Err((code, message, id)) => self.refuse_command(code, &message, id),
         }
