@@ -53,7 +53,13 @@ struct Seen {
     moved: Notify,
 }
 
-async fn fan_out(address: &str, pid: &str, receivers: usize, bytes: usize, length: Duration) -> Result<(), Failure> {
+async fn fan_out(
+    address: &str,
+    pid: &str,
+    receivers: usize,
+    bytes: usize,
+    length: Duration,
+) -> Result<(), Failure> {
     let seen = Rc::new(Seen { bytes: vec![Cell::new(0); receivers], moved: Notify::new() });
     for index in 0..receivers {
         let (socket, early) = subscribe(address, "bench").await?;
@@ -78,7 +84,10 @@ async fn fan_out(address: &str, pid: &str, receivers: usize, bytes: usize, lengt
         if now - at >= part {
             let delivered = seen.bytes.iter().map(Cell::get).sum::<u64>() / frame;
             let used = cpu_seconds(pid)?;
-            best.push(((delivered - messages) as f64 / (now - at).as_secs_f64(), (delivered - messages) as f64 / (used - cpu)));
+            best.push((
+                (delivered - messages) as f64 / (now - at).as_secs_f64(),
+                (delivered - messages) as f64 / (used - cpu),
+            ));
             measured = Some((now, delivered, used));
         } else if measured.is_none() {
             measured = Some((began, 0, cpu));
@@ -110,7 +119,10 @@ async fn idle(address: &str, pid: &str, receivers: usize) -> Result<(), Failure>
     }
     let after = resident_kib(pid)?;
     let each = (after - before) as f64 / (receivers - receivers.min(100)) as f64;
-    writeln!(std::io::stdout().lock(), "{receivers} idle receivers: {each:.2} KiB of resident memory each, {after} KiB in all")?;
+    writeln!(
+        std::io::stdout().lock(),
+        "{receivers} idle receivers: {each:.2} KiB of resident memory each, {after} KiB in all"
+    )?;
     Ok(())
 }
 
@@ -170,7 +182,8 @@ impl Sender {
     async fn connect(address: &str) -> Result<Self, Failure> {
         let mut out = Vec::new();
         encode_preamble(&mut out);
-        let hello = Hello { producer: ProducerId(*b"the load program"), producer_epoch: 1, keep_s: 1, token: b"" };
+        let hello =
+            Hello { producer: ProducerId(*b"the load program"), producer_epoch: 1, keep_s: 1, token: b"" };
         let open = Open { alias: Alias(0), levels: Levels::ACCEPTED, first_pseq: 1, channel: "bench" };
         encode_sender(&SenderFrame::Hello(hello), &mut out);
         encode_sender(&SenderFrame::Open(open), &mut out);

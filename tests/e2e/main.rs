@@ -1,0 +1,18 @@
+//! The end-to-end tests: the real binaries over real sockets. One binary, a module for each theme; every test
+//! is named as the law that it holds.
+
+#![expect(clippy::unwrap_used, reason = "a test that unwraps in vain has failed, as it should")]
+
+mod alive;
+mod bad_input;
+mod browser;
+mod conformance;
+mod first_use;
+mod framed_senders;
+mod layers;
+mod many;
+mod prompt;
+mod raw_senders;
+mod receivers;
+mod restart;
+mod trace;
