@@ -2,7 +2,7 @@
 //!
 //! # Layout
 //! The tree reads as the way of the data: bytes in → framing → publish → log → fan-out → frames out.
-//! - [`listener`] accepts, [`sniff`] tells what a connection is, [`connection`] is one.
+//! - [`listener`] accepts, [`reception`] finds out by [`sniff`] what a connection is, [`connection`] is one.
 //! - [`descriptors`]: how many of them the system allows.
 //! - [`senders`]: raw and framed, each a pure protocol and a session around it.
 //! - [`channel`]: from a publish to the cursors of receivers. [`store`]: where messages are kept.
@@ -19,6 +19,7 @@ pub mod http;
 pub mod listener;
 pub mod ready;
 pub mod receivers;
+pub mod reception;
 pub mod senders;
 pub mod shutdown;
 pub mod sniff;
@@ -29,7 +30,8 @@ use std::{hash::BuildHasher, io, net::SocketAddr, sync::Arc, time::Duration};
 use channel::hub::{ChannelRules, Hub};
 use config::Config;
 use http::Front;
-use listener::{Listener, Reception};
+use listener::Listener;
+use reception::Reception;
 use shared::{Epoch, client::DEFAULT_PORT};
 use shutdown::Life;
 use store::memory::Memory;
@@ -61,11 +63,10 @@ pub struct BindError {
 
 impl BindError {
     fn hint(&self) -> String {
-        let elsewhere = format!("choose another with --listen {}:0", self.address.ip());
+        let elsewhere =
+            format!("choose another port with --listen {}", SocketAddr::new(self.address.ip(), 0));
         match self.error.kind() {
-            io::ErrorKind::AddrInUse => {
-                format!("another relay may be running; {elsewhere}, which takes a free port")
-            }
+            io::ErrorKind::AddrInUse => format!("another relay may be running; {elsewhere}"),
             io::ErrorKind::PermissionDenied => format!("ports below 1024 need a privilege; {elsewhere}"),
             _ => format!("choose another address, for example --listen 127.0.0.1:{DEFAULT_PORT}"),
         }

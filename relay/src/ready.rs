@@ -9,7 +9,7 @@ use shared::{client::DEFAULT_PORT, units::format_size};
 
 use crate::{
     config::Config,
-    listener::{Accepts, ListenerSettings},
+    reception::{Accepts, ListenerSettings},
 };
 
 /// What is known before the addresses are bound.

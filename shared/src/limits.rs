@@ -28,5 +28,8 @@ pub const WINDOW_MESSAGES: u32 = 1024;
 /// Default for the seconds that a relay remembers a producer without a spool.
 pub const KEEP_PRODUCER_S: u32 = 600;
 
+/// The greatest such time that a sender may ask for: a week, for one that keeps a spool.
+pub const MAX_KEEP_PRODUCER_S: u32 = 7 * 24 * 3600;
+
 /// Bytes of a `RELAY/1` first line: a name, a token and the options, generously.
 pub const MAX_FIRST_LINE: usize = 4096;

@@ -115,6 +115,57 @@ async fn what_a_raw_sender_wrote_before_sigterm_is_delivered() {
 }
 
 #[tokio::test]
+async fn what_was_acked_by_the_end_was_delivered_by_the_end_and_the_rest_is_not_acked() {
+    let mut relay = TestRelay::start(&[]).await;
+    let mut receiver = Receiver::json(relay.address(), "foo", "").await;
+    receiver.hello().await;
+    let mut sender = FramedSender::connect(relay.address()).await;
+    sender.open(1, "foo", 1).await;
+    let (mut published, mut acked) = (0, 0);
+    let mut asked = false;
+    loop {
+        // In full flow, until it is told to stop.
+        if published < acked + 100 {
+            published += 1;
+            sender.publish(1, published, &published.to_string()).await;
+            continue;
+        }
+        if acked > 500 && !asked {
+            asked = true;
+            relay.program().signal(Signal::Term).await;
+        }
+        match sender.heard().await {
+            Heard::Ack(ack) => acked = ack.pseq,
+            Heard::Drain => break,
+            other => panic!("{other:?}"),
+        }
+    }
+    while acked < published {
+        match sender.heard().await {
+            Heard::Ack(ack) => acked = ack.pseq,
+            Heard::Close(_) | Heard::End => break,
+            other => panic!("{other:?}"),
+        }
+    }
+    drop(sender);
+    let mut delivered = 0;
+    let code = loop {
+        match receiver.next().await {
+            Received::Message(envelope) => {
+                delivered += 1;
+                assert_eq!(envelope.payload, delivered.to_string());
+            }
+            Received::Closed(code, _) => break code,
+            Received::Control(_) => {}
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(code, 1012);
+    assert!(acked > 500 && delivered >= acked, "{acked} were acked, {delivered} delivered");
+    assert_eq!(relay.program().finish().await.code, Some(0));
+}
+
+#[tokio::test]
 async fn a_second_sigterm_ends_at_once() {
     let mut relay = TestRelay::with_config("[timeouts]\ndrain = \"10m\"\nclose = \"10m\"\n", &[]).await;
     // It never answers the drain, and the receiver never the close.

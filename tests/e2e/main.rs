@@ -6,6 +6,7 @@
 mod alive;
 mod bad_input;
 mod browser;
+mod channels;
 mod conformance;
 mod first_use;
 mod framed_senders;

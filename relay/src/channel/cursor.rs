@@ -17,7 +17,9 @@ use tokio::sync::watch;
 use super::{
     LagPolicy,
     hub::{Hub, now},
-    view::{Found, Progress, View},
+    progress::Progress,
+    ring::Found,
+    view::View,
 };
 use crate::store::{Page, ReadError, chunk::Chunk, selection::Selection};
 
@@ -226,9 +228,10 @@ impl Cursor {
         for hole in page.holes {
             let known = self.told.get(&hole.channel).copied().unwrap_or(self.after).max(self.after);
             if hole.through > known {
-                let count = self.ordinal.map(|ordinal| hole.gone.saturating_sub(ordinal));
+                let counted = self.ordinal.filter(|_| hole.reason == GapReason::Retention);
+                let count = counted.map(|ordinal| hole.ordinal.saturating_sub(ordinal));
                 self.told.insert(hole.channel.clone(), hole.through);
-                self.ordinal = self.view.is_single().then_some(hole.gone);
+                self.ordinal = self.view.is_single().then_some(hole.ordinal);
                 missing.push(Missing { channel: hole.channel, after: known, before: hole.before, count });
             }
         }
@@ -290,6 +293,7 @@ impl Cursor {
             (self.page, self.page_through) = (chunks.into(), through);
         }
         self.told = holes.iter().map(|hole| (hole.channel.clone(), hole.through)).collect();
+        let lost = holes.first().map_or(GapReason::Retention, |hole| hole.reason);
         // What was asked for by name and is gone is a loss; what is merely older than what there is is none.
         let missing = holes.into_iter().filter(|_| resumes).map(|hole| Missing {
             channel: hole.channel,
@@ -300,7 +304,7 @@ impl Cursor {
         let missing = missing.collect();
         let reason = match since {
             Since::Position(_) if other_epoch => Some(GapReason::Epoch),
-            Since::Position(_) if !recovered => Some(GapReason::Retention),
+            Since::Position(_) if !recovered => Some(lost),
             _ => None,
         };
         Ok(Beginning { from: limited, recovered, reason, missing })

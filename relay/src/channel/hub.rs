@@ -33,7 +33,7 @@ pub struct Hub {
 pub struct ChannelRules {
     /// What is done with slow receivers; [`LagPolicy::Skip`] where nothing matches.
     pub lag: Vec<(ChannelPattern, LagPolicy)>,
-    /// What is kept; senders are held back for receivers within half of it.
+    /// What is kept; senders are held back for receivers within half of it, in bytes and in messages.
     pub retention: Vec<(ChannelPattern, Retention)>,
 }
 
@@ -74,6 +74,11 @@ impl Hub {
                 hub.committed(chunk);
             }
         }));
+        // Asked once the hub follows: what is committed after this it is told.
+        let head = hub.store.head();
+        let mut views = hub.views();
+        views.head = views.head.max(head);
+        drop(views);
         hub
     }
 
@@ -110,18 +115,24 @@ impl Hub {
         first_match(&self.rules.lag, |pattern| pattern.matches(channel)).unwrap_or(LagPolicy::Skip)
     }
 
-    /// What is done with slow receivers of a pattern: the rule that covers it as if it were a name.
+    /// What is done with slow receivers of a selection: as for its channel if it is a single one; for a single pattern
+    /// what the rule of the same pattern says; else [`LagPolicy::Skip`], since several rules may hold in it.
     pub fn lag_policy_of(&self, selection: &Selection) -> LagPolicy {
-        match selection.as_channel() {
-            Some(channel) => self.lag_policy(&channel),
-            None => LagPolicy::Skip,
+        if let Some(channel) = selection.as_channel() {
+            return self.lag_policy(&channel);
         }
+        let mut patterns = selection.patterns();
+        match (patterns.next(), patterns.next()) {
+            (Some(only), None) => first_match(&self.rules.lag, |pattern| pattern == only),
+            _ => None,
+        }
+        .unwrap_or(LagPolicy::Skip)
     }
 
-    /// Bytes that a channel keeps.
-    pub fn history(&self, channel: &ChannelId) -> u64 {
-        first_match(&self.rules.retention, |pattern| pattern.matches(channel))
-            .map_or(u64::MAX, |rule| rule.bytes)
+    /// What a channel keeps.
+    pub fn retention(&self, channel: &ChannelId) -> Retention {
+        let everything = Retention { bytes: u64::MAX, messages: None, age: None };
+        first_match(&self.rules.retention, |pattern| pattern.matches(channel)).unwrap_or(everything)
     }
 
     /// Tells every receiver to end once it has what there is.

@@ -1,13 +1,16 @@
 //! Channels: from a publish to the cursors of receivers. Knows no TCP, WebSocket or HTTP.
 //!
 //! - [`hub`]: takes what senders publish to the store, and what the store commits to the views.
-//! - [`view`]: the newest chunks of one selection, for all its receivers.
+//! - [`view`]: the newest chunks of one selection, for all its receivers; [`ring`] points to them, [`progress`] knows
+//!   how far each receiver is.
 //! - [`cursor`]: where one receiver is.
 //! - [`publisher`]: a sender's way into one channel, and what holds it back.
 
 pub mod cursor;
 pub mod hub;
+pub mod progress;
 pub mod publisher;
+pub mod ring;
 #[cfg(test)]
 mod tests;
 pub mod view;

@@ -5,7 +5,7 @@ mod cursors;
 use std::{sync::Arc, time::Duration};
 
 use shared::{
-    ChannelId, Epoch, Kind, Seq,
+    ChannelId, Epoch, Kind, Position, Seq,
     receiver::{Since, Subprotocol},
 };
 use tokio::time::Instant;
@@ -17,7 +17,7 @@ use super::{
     publisher::Publisher,
 };
 use crate::store::{
-    Retention, StoreSettings,
+    Batch, ChannelStore, Retention, StoreSettings,
     chunk::{ChunkBuilder, Messages},
     memory::Memory,
     selection::Selection,
@@ -110,6 +110,46 @@ async fn a_slow_receiver_costs_no_memory() {
     assert_eq!(chunk.strong_count(), 1, "the store's alone");
     publisher.publish(bytes(9000), None).await.unwrap();
     assert_eq!(chunk.strong_count(), 0);
+}
+
+#[tokio::test]
+async fn a_hub_over_a_store_that_opened_with_messages_begins_behind_them() {
+    let store = Memory::new(Epoch(3), settings());
+    for time in 1..=2 {
+        let batch = Batch { channel: channel("c"), messages: messages(2), time, stamp: None };
+        store.append(batch).await.unwrap();
+    }
+    let hub = Hub::new(Arc::new(store), 0, ChannelRules::default());
+    assert_eq!(hub.position(), Position { epoch: Epoch(3), seq: Seq(4) });
+    for patterns in ["c", "**"] {
+        assert_eq!(take_all(&mut begin(&hub, patterns, Since::Latest).await).await, 0);
+        assert_eq!(take_all(&mut begin(&hub, patterns, Since::Earliest).await).await, 2);
+        let since = Since::Position(Position { epoch: Epoch(3), seq: Seq(2) });
+        let form = Subprotocol::Raw;
+        let (mut cursor, beginning) =
+            Cursor::begin(&hub, &select(patterns), form, since, None).await.unwrap();
+        assert!(beginning.recovered && beginning.from == Seq(2));
+        assert_eq!(take_all(&mut cursor).await, 1);
+    }
+}
+
+#[test]
+fn a_pattern_has_the_lag_policy_of_its_own_rule_or_none() {
+    let block = LagPolicy::Block(Duration::from_secs(1));
+    let rules = [("a/b", LagPolicy::Close), ("a/*", block), ("**", LagPolicy::Close)];
+    let hub = hub(settings(), rules.map(|(pattern, lag)| (pattern.parse().unwrap(), lag)).to_vec());
+    let cases = [
+        ("a/b", LagPolicy::Close),
+        ("a/c", block),
+        ("a/*", block),
+        ("**", LagPolicy::Close),
+        ("a/**", LagPolicy::Skip),
+        ("a/b,a/c", LagPolicy::Skip),
+        ("a/*,**", LagPolicy::Skip),
+    ];
+    for (patterns, lag) in cases {
+        assert_eq!(hub.lag_policy_of(&select(patterns)), lag, "{patterns}");
+    }
 }
 
 #[tokio::test]
@@ -211,6 +251,54 @@ async fn a_sender_is_held_for_a_receiver_until_it_has_caught_up() {
     };
     let (held, ()) = tokio::join!(publish(&publisher, 2_000), catches_up);
     assert_eq!(held, Duration::from_millis(4));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_sender_is_held_for_receivers_of_a_channel_that_keeps_few_messages() {
+    for (kept, free) in [(1, 0), (4, 0), (24, 2)] {
+        let hub = hub(StoreSettings { retention: retention(u64::MAX, Some(kept)), ..settings() }, Vec::new());
+        let publisher = Publisher::new(&hub, channel("c"));
+        let mut receiver = begin(&hub, "c", Since::Latest).await;
+        take_all(&mut receiver).await;
+        for _ in 0..free {
+            assert_eq!(publish(&publisher, 1).await, Duration::ZERO, "within an eighth of {kept}");
+        }
+        let catches_up = async {
+            tokio::time::sleep(Duration::from_millis(4)).await;
+            take_all(&mut receiver).await
+        };
+        let (held, taken) = tokio::join!(publish(&publisher, 1), catches_up);
+        assert_eq!((held, taken), (Duration::from_millis(4), free + 1));
+        assert_eq!(publisher.publish(messages(40), None).await.map(|_| ()), Ok(()));
+        let began = Instant::now();
+        publisher.hold(HELD).await;
+        assert_eq!(began.elapsed(), Duration::ZERO, "it is too far behind");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_channel_that_blocks_and_keeps_few_messages_loses_none() {
+    let settings = StoreSettings { retention: retention(u64::MAX, Some(3)), ..settings() };
+    let block = LagPolicy::Block(Duration::from_secs(1));
+    let hub = hub(settings, vec![("**".parse().unwrap(), block)]);
+    let publisher = Publisher::new(&hub, channel("c"));
+    let mut receiver = begin(&hub, "c", Since::Latest).await;
+    take_all(&mut receiver).await;
+    let sends = async {
+        for _ in 0..20 {
+            publish(&publisher, 1).await;
+        }
+    };
+    let takes = async {
+        let mut taken = 0;
+        while taken < 20 {
+            receiver.changed().await;
+            tokio::time::sleep(Duration::from_millis(15)).await;
+            taken += take_all(&mut receiver).await;
+        }
+    };
+    let both = async { tokio::join!(sends, takes) };
+    tokio::time::timeout(Duration::from_secs(60), both).await.expect("none is lost");
 }
 
 #[tokio::test(start_paused = true)]

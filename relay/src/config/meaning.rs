@@ -15,18 +15,26 @@ use super::{
 };
 use crate::{
     channel::LagPolicy,
-    listener::{Accepts, ListenerSettings},
+    reception::{Accepts, ListenerSettings},
     senders::{RawSettings, framing::Framing},
     store::Retention,
 };
 
-/// Pairs of keys of which the first may not be greater than the second.
-const ORDERED: [(&str, &str); 4] = [
-    ("max_message", "window_bytes"),
-    ("max_message", "memory"),
-    ("encodings", "memory"),
-    ("silence", "undecided"),
+/// Pairs of keys of which the first may not be greater than that part of the second.
+const ORDERED: [(&str, Part, &str); 4] = [
+    ("max_message", Part::All, "window_bytes"),
+    ("max_message", Part::All, "memory"),
+    // What encodings have, messages have not.
+    ("encodings", Part::Half, "memory"),
+    ("silence", Part::All, "undecided"),
 ];
+
+/// How much of a limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Part {
+    All,
+    Half,
+}
 
 /// What was said, as a configuration, with the mistakes that only show when all of it is seen together.
 pub(super) fn settle(raw: Raw, source: &str) -> (Config, Vec<Mistake>) {
@@ -67,7 +75,7 @@ fn fit_defaults(config: &mut Config, raw: &Raw) {
         config.receivers.max_message = config.senders.max_message;
     }
     if unsaid("encodings") {
-        config.store.encodings = config.store.encodings.min(config.store.memory);
+        config.store.encodings = config.store.encodings.min(config.store.memory / 4);
     }
     if unsaid("silence") {
         config.senders.silence = config.senders.silence.min(config.senders.undecided);
@@ -84,9 +92,13 @@ struct Settling<'s> {
 
 impl Settling<'_> {
     fn check_order(&mut self, config: &Config, raw: &Raw) {
-        for (less, more) in ORDERED {
+        for (less, part, more) in ORDERED {
             let (Some(less_key), Some(more_key)) = (Key::named(less), Key::named(more)) else { continue };
-            let fits = less_key.value(config) <= more_key.value(config);
+            let (limit, of) = match part {
+                Part::All => (more_key.value(config), ""),
+                Part::Half => (more_key.value(config) / 2, "half of "),
+            };
+            let fits = less_key.value(config) <= limit;
             if fits || raw.wrong.contains(&less) || raw.wrong.contains(&more) {
                 continue;
             }
@@ -96,7 +108,8 @@ impl Settling<'_> {
                 .or_else(|| raw.numbers.get(more))
                 .map_or(By::Default, |said| said.by.clone());
             let (is, limit) = (less_key.print(config), more_key.print(config));
-            self.mistakes.push(Mistake::by(by, format!("`{less}` = {is} is more than `{more}` = {limit}")));
+            let message = format!("`{less}` = {is} is more than {of}`{more}` = {limit}");
+            self.mistakes.push(Mistake::by(by, message));
         }
     }
 

@@ -35,8 +35,8 @@ use crate::{
     channel::LagPolicy,
     cli,
     http::HttpSettings,
-    listener::{Accepts, ConnectionSettings, ListenerSettings},
     receivers::ReceiverSettings,
+    reception::{Accepts, ConnectionSettings, ListenerSettings},
     senders::{RawSettings, SenderSettings, framing::Framing},
     store::{Retention, StoreSettings},
 };

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     channel::LagPolicy,
-    listener::{Accepts, ListenerSettings},
+    reception::{Accepts, ListenerSettings},
     senders::RawSettings,
     store::Retention,
 };

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     cli,
-    listener::Accepts,
+    reception::Accepts,
     senders::{framing::Framing, template::ChannelTemplate},
     store::Retention,
 };

@@ -51,6 +51,7 @@ pub struct FramedSession {
     building: Option<(Alias, u64)>,
     unsettled: VecDeque<Unsettled>,
     unsettled_bytes: usize,
+    unsettled_messages: u64,
     /// Aliases whose ACK is due.
     due: Vec<Alias>,
     /// Aliases that were published to since senders were last held.
@@ -66,6 +67,7 @@ struct Unsettled {
     alias: Alias,
     last: u64,
     bytes: usize,
+    count: u64,
     ticket: Ticket,
 }
 
@@ -107,6 +109,7 @@ impl FramedSession {
             building: None,
             unsettled: VecDeque::new(),
             unsettled_bytes: 0,
+            unsettled_messages: 0,
             due: Vec::new(),
             published: Vec::new(),
             answers: Vec::new(),
@@ -159,6 +162,7 @@ impl FramedSession {
         !matches!(self.phase, Phase::Ending)
             && self.answers.len() < UNREAD_ANSWERS
             && self.unsettled_bytes <= self.settings.window_bytes as usize
+            && self.unsettled_messages <= u64::from(self.settings.window_messages)
     }
 
     async fn read(&mut self, greeted: &mut bool) -> Result<(), Over> {

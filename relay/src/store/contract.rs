@@ -11,7 +11,11 @@ use std::{
     time::Duration,
 };
 
-use shared::{ChannelId, Kind, Seq, receiver::Subprotocol, ws_frame};
+use shared::{
+    ChannelId, Kind, Seq,
+    receiver::{GapReason, Subprotocol},
+    ws_frame,
+};
 
 use super::{
     Batch, ChannelStore, Hole, Receipt, Refused, Retention, StoreSettings, Ticket,
@@ -25,6 +29,7 @@ type Make<'a> = &'a (dyn Fn(StoreSettings) -> Arc<dyn ChannelStore> + Sync);
 pub(super) async fn holds(make: impl Fn(StoreSettings) -> Arc<dyn ChannelStore> + Sync) {
     seqs_grow_in_one_space_and_each_channel_is_a_chain(&make).await;
     an_empty_store_has_nothing(&make).await;
+    nobody_is_shown_more_than_the_tail_was_told(&make).await;
     a_channel_keeps_so_many_bytes(&make).await;
     a_channel_keeps_so_many_messages(&make).await;
     a_channel_keeps_messages_for_so_long(&make).await;
@@ -69,6 +74,11 @@ impl Rig {
         self.told.lock().unwrap().clone()
     }
 
+    /// The last message that the tail was told of.
+    fn told_through(&self) -> Seq {
+        self.told.lock().unwrap().last().map_or(Seq::ZERO, |told| told.last)
+    }
+
     /// Appends so many messages and waits until that is settled; the tail must know of them then.
     async fn append(&self, channel: &str, count: usize, time: u64) -> Receipt {
         let receipt = self.store.append(batch(channel, count, time)).await.unwrap();
@@ -95,7 +105,7 @@ impl Rig {
             assert!(page.through >= reached, "a page reaches as far as its chunks");
             assert!(page.chunks.iter().all(|c| c.last() > at), "a page begins after the position");
             chunks.extend(page.chunks);
-            if page.through == at || page.through >= self.told().last().map_or(Seq::ZERO, |told| told.last) {
+            if page.through == at || page.through >= self.told_through() {
                 return (chunks, holes);
             }
             at = page.through;
@@ -163,6 +173,11 @@ fn batch(name: &str, count: usize, time: u64) -> Batch {
     Batch { channel: channel(name), messages: builder.take().unwrap(), time, stamp: None }
 }
 
+/// What is gone of the channel `c`.
+fn retired(through: Seq, before: Seq, ordinal: u64) -> Hole {
+    Hole { channel: channel("c"), through, before, ordinal, reason: GapReason::Retention }
+}
+
 async fn seqs_grow_in_one_space_and_each_channel_is_a_chain(make: Make<'_>) {
     let rig = Rig::new(make, settings());
     let times = [5, 7, 6, 9, 9, 8];
@@ -204,6 +219,28 @@ async fn an_empty_store_has_nothing(make: Make<'_>) {
     }
 }
 
+async fn nobody_is_shown_more_than_the_tail_was_told(make: Make<'_>) {
+    let rig = Rig::new(make, settings());
+    assert_eq!(rig.store.head(), Seq::ZERO);
+    let mut tickets = Vec::new();
+    for time in 1..40 {
+        tickets.push(rig.store.append(batch(["a", "b"][time % 2], 2, time as u64)));
+        // The tail is asked last: what it is told meanwhile may be shown.
+        let page = rig.store.read(&select("**"), Seq::ZERO, u64::MAX).await.unwrap();
+        assert!(page.through <= rig.told_through(), "a page ends where the tail does");
+        for _ in 0..time % 5 {
+            let head = rig.store.head();
+            assert!(head <= rig.told_through(), "the head is not ahead");
+            tokio::task::yield_now().await;
+        }
+    }
+    for ticket in tickets {
+        let last = ticket.await.unwrap().last;
+        assert!(rig.store.head() >= last && rig.told_through() >= last, "what is settled is told");
+    }
+    assert_eq!(rig.store.head(), rig.told_through());
+}
+
 async fn a_channel_keeps_so_many_bytes(make: Make<'_>) {
     let rig = Rig::new(make, keeping(Retention { bytes: 2000, ..EVERYTHING }));
     let mut firsts = Vec::new();
@@ -227,8 +264,8 @@ async fn a_channel_keeps_so_many_messages(make: Make<'_>) {
     }
     assert_eq!(rig.kept("c").await, firsts[2..]);
     let (_, holes) = rig.read_all(&select("c"), firsts[0], u64::MAX).await;
-    let hole = Hole { channel: channel("c"), through: Seq(firsts[2].0 - 1), before: firsts[2], gone: 4 };
-    assert_eq!(holes, [hole]);
+    let (through, before) = (Seq(firsts[2].0 - 1), firsts[2]);
+    assert_eq!(holes, [retired(through, before, 4)]);
 }
 
 async fn a_channel_keeps_messages_for_so_long(make: Make<'_>) {
@@ -243,7 +280,7 @@ async fn a_channel_keeps_messages_for_so_long(make: Make<'_>) {
     let bounds = rig.store.bounds(&select("c"));
     assert_eq!((bounds.first, bounds.head), (Seq::ZERO, firsts[1]), "a head is not forgotten");
     let (_, holes) = rig.read_all(&select("c"), firsts[0], 1).await;
-    assert_eq!((holes[0].through, holes[0].gone), (firsts[1], 2));
+    assert_eq!((holes[0].through, holes[0].ordinal), (firsts[1], 2));
     assert!(holes[0].before > firsts[1]);
 }
 
@@ -288,7 +325,7 @@ async fn a_retired_channel_that_comes_back_goes_on(make: Make<'_>) {
     rig.store.trim(115);
     assert_eq!(rig.kept("c").await, []);
     assert_eq!(rig.kept("d").await, [other.first]);
-    let gone = |before| vec![Hole { channel: channel("c"), through: first.last, before, gone: 3 }];
+    let gone = |before| [retired(first.last, before, 3)];
     let (_, holes) = rig.read_all(&select("c"), first.first, u64::MAX).await;
     assert_eq!(holes, gone(Seq(first.last.0 + 1)));
     let back = rig.append("c", 2, 120).await;

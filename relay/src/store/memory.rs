@@ -11,10 +11,11 @@ use std::{
     time::Duration,
 };
 
-use log::Log;
+use log::{Log, before_last};
 use producers::Producers;
 use shared::{
     ChannelId, Epoch, Seq,
+    receiver::GapReason,
     sender::{Levels, ProducerId},
 };
 
@@ -140,8 +141,23 @@ impl ChannelStore for Memory {
         assert!(self.tail.set(tail).is_ok(), "a store has one tail");
     }
 
-    fn claim(&self, producer: ProducerId, epoch: u32, keep: Duration, now: u64) -> Result<Claim, Refused> {
-        self.state().producers.claim(producer, epoch, keep, now)
+    fn head(&self) -> Seq {
+        self.state().head
+    }
+
+    fn claim(
+        &self,
+        producer: ProducerId,
+        epoch: u32,
+        keep: Duration,
+        now: u64,
+    ) -> Answer<'_, Result<Claim, Refused>> {
+        // Not before it is asked for: who drops the answer holds nothing.
+        Box::pin(async move { Ok(self.state().producers.claim(producer, epoch, keep, now)) })
+    }
+
+    fn release(&self, claim: Claim, now: u64) {
+        self.state().producers.release(claim, now);
     }
 
     fn open(
@@ -248,7 +264,8 @@ impl State {
             let log = self.log(channel).filter(|log| log.gone_through() > after)?;
             let through = log.gone_through();
             let before = if log.first() == Seq::ZERO { Seq(through.0 + 1) } else { log.first() };
-            Some(Hole { channel: channel.clone(), through, before, gone: log.gone() })
+            let (channel, ordinal) = (channel.clone(), log.gone());
+            Some(Hole { channel, through, before, ordinal, reason: GapReason::Retention })
         };
         match selection.as_channel() {
             Some(channel) => hole(&channel).into_iter().collect(),
@@ -343,21 +360,6 @@ impl State {
         order.retain(|entry| self.chunk(entry).is_some());
         self.order = order;
     }
-}
-
-/// The position before the last so many messages of chunks that are given newest first; none if there are none.
-fn before_last<'a>(chunks: impl Iterator<Item = &'a Arc<Chunk>>, count: u64) -> Option<Seq> {
-    let mut missing = count;
-    let mut before = None;
-    for chunk in chunks {
-        if missing == 0 {
-            break;
-        }
-        let taken = missing.min(chunk.count());
-        missing -= taken;
-        before = Some(Seq(chunk.last().0 - taken));
-    }
-    before
 }
 
 impl std::fmt::Debug for Memory {

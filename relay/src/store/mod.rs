@@ -19,6 +19,7 @@ use chunk::{Chunk, Messages};
 use selection::Selection;
 use shared::{
     ChannelId, ChannelPattern, Epoch, ErrorCode, Seq,
+    receiver::GapReason,
     sender::{Levels, ProducerId},
 };
 use tokio::sync::oneshot;
@@ -32,7 +33,7 @@ pub struct StoreSettings {
     pub encodings: u64,
     /// How many channels there may be.
     pub channels: usize,
-    /// How many producers are remembered.
+    /// How many producers are remembered, those that are connected among them.
     pub producers: usize,
     /// A channel without messages for so long is retired.
     pub channel_idle: Duration,
@@ -75,14 +76,14 @@ pub struct Stamp {
     pub last: u64,
 }
 
-/// The right of one connection to publish as a producer; a newer claim ends it.
+/// The right of one connection to publish as a producer: held until it is released, or a newer claim ends it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Claim {
     /// As whom.
     pub producer: ProducerId,
     /// The producer's incarnation.
     pub epoch: u32,
-    /// Which claim of this producer.
+    /// Which claim: a newer one of the same producer has a greater number, and no two are the same.
     pub number: u64,
 }
 
@@ -106,13 +107,14 @@ pub struct Receipt {
     pub last: Seq,
 }
 
-/// Why a claim, an opening or an append was refused. Nothing was stored.
+/// Why a claim, an opening or an append was not confirmed. It did not happen, and has changed nothing; only after
+/// [`Unavailable`](Self::Unavailable) it may have happened all the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {
     /// A newer incarnation of the producer has claimed its place.
     #[error("a newer incarnation of this producer is connected")]
     Fenced,
-    /// Another connection of the same incarnation has claimed its place.
+    /// Another connection of the same incarnation has claimed its place, or the place was given up long ago.
     #[error("the same producer connected anew")]
     TakenOver,
     /// The pseq is not the next one.
@@ -124,7 +126,11 @@ pub enum Refused {
     /// There are as many channels as there may be.
     #[error("there are as many channels as the relay allows")]
     TooManyChannels,
-    /// The store can't take messages now; the outcome is unknown.
+    /// As many producers as may be remembered are connected.
+    #[error("as many producers are connected as the relay allows")]
+    TooManyProducers,
+    /// The store did not answer. Whether it stored the messages is unknown: with a stamp the same can be sent again,
+    /// and is stored once; without one it may then be stored twice.
     #[error("the store is not available; try again in {} ms", retry.as_millis())]
     Unavailable {
         /// When to try again.
@@ -150,7 +156,7 @@ pub struct Bounds {
     pub head: Seq,
 }
 
-/// Messages of a channel that are no longer kept.
+/// Messages of a channel that are no longer kept, or never came to be.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hole {
     /// Of which channel.
@@ -159,15 +165,19 @@ pub struct Hole {
     pub through: Seq,
     /// The next message that is kept, or would be: nothing of the channel lies between `through` and this.
     pub before: Seq,
-    /// How many messages of the channel are gone in all.
-    pub gone: u64,
+    /// How many messages the channel had up to `through`, as the ordinals of its chunks count them.
+    pub ordinal: u64,
+    /// Why: [`Retention`](GapReason::Retention), or [`Crash`](GapReason::Crash) if there is a message among them of
+    /// which nobody knows whether it was; then they can't be counted.
+    pub reason: GapReason,
 }
 
 /// A part of what is kept of a selection, in the order of seqs.
 #[derive(Debug, Default)]
 pub struct Page {
-    /// What is gone after the position that was asked for; of each channel at most one, even if it reaches
-    /// beyond `through`.
+    /// What is gone between the position that was asked for and the next message that is kept of its channel, even
+    /// if it reaches beyond `through`. Behind messages that are kept there is none: a page ends before such a hole,
+    /// and the next one has it.
     pub holes: Vec<Hole>,
     /// The chunks; the first may begin before the position.
     pub chunks: Vec<Arc<Chunk>>,
@@ -190,6 +200,10 @@ pub type Tail = Box<dyn Fn(&Arc<Chunk>) + Send + Sync>;
 ///
 /// Chunks may be committed in groups and later than they were appended, and may come from elsewhere: what is
 /// committed is known by the tail alone.
+///
+/// A producer whose claim is held is never forgotten; one that was released is, when it was silent for as long as it
+/// said, or when there are too many: then the one that was silent longest. An engine that opens with what it kept
+/// takes every claim of before as released.
 pub trait ChannelStore: Debug + Send + Sync + 'static {
     /// Which incarnation of the store this is.
     fn epoch(&self) -> Epoch;
@@ -197,18 +211,36 @@ pub trait ChannelStore: Debug + Send + Sync + 'static {
     /// The levels that an append can be settled at.
     fn levels(&self) -> Levels;
 
-    /// Sets who is told of commits: once, before the first append.
+    /// Sets who is told of commits from now on: once, before the first append.
     fn follow(&self, tail: Tail);
 
-    /// Gives a producer's place to the caller. Older claims end: no append under them is stored from now on.
-    fn claim(&self, producer: ProducerId, epoch: u32, keep: Duration, now: u64) -> Result<Claim, Refused>;
+    /// The last message that is committed, over all channels; 0: none. Never ahead of what the tail was told, but
+    /// for what there was before it.
+    fn head(&self) -> Seq;
 
-    /// What is stored of the claim's producer in a channel. A producer that is unknown there begins at
-    /// `first_pseq`; so does one whose next message it no longer holds.
+    /// Gives a producer's place to the caller, who holds it until [`release`](Self::release); the producer is
+    /// remembered for `keep` from then on, or from its last message. When it is answered, older claims have ended:
+    /// no append under them is stored any more. After a [`ReadError`] or [`Refused::Unavailable`], or when the answer
+    /// was dropped before it was there, they may have ended too, and the new one counts as released.
+    fn claim(
+        &self,
+        producer: ProducerId,
+        epoch: u32,
+        keep: Duration,
+        now: u64,
+    ) -> Answer<'_, Result<Claim, Refused>>;
+
+    /// Gives a claim's place back: its connection has ended. What is under way under it may still be stored. Nothing
+    /// happens if a newer claim has ended it.
+    fn release(&self, claim: Claim, now: u64);
+
+    /// What is stored of the claim's producer in a channel. Waits for what is under way of that producer, so that
+    /// the answer is final. A producer that is unknown there begins at `first_pseq`; so does one whose next message
+    /// it no longer holds.
     fn open(&self, claim: Claim, channel: &ChannelId, first_pseq: u64)
     -> Answer<'_, Result<Stored, Refused>>;
 
-    /// Appends a batch as one chunk.
+    /// Appends a batch as one chunk. A stamp whose claim the store does not know is refused like one that ended.
     fn append(&self, batch: Batch) -> Ticket;
 
     /// What there is of a selection.
@@ -236,7 +268,7 @@ impl Refused {
             Self::Fenced => ErrorCode::Fenced,
             Self::TakenOver => ErrorCode::TakenOver,
             Self::Gap { .. } => ErrorCode::Gap,
-            Self::TooManyChannels => ErrorCode::TooMany,
+            Self::TooManyChannels | Self::TooManyProducers => ErrorCode::TooMany,
             Self::Unavailable { .. } => ErrorCode::StoreUnavailable,
         }
     }

@@ -253,7 +253,11 @@ fn limits_fit_each_other() {
             "memory = \"8MiB\"\nmax_message = \"9MiB\"",
             "`max_message` = \"9MiB\" is more than `memory` = \"8MiB\"",
         ),
-        ("encodings = \"2GiB\"", "`encodings` = \"2GiB\" is more than `memory` = \"1GiB\""),
+        ("encodings = \"2GiB\"", "`encodings` = \"2GiB\" is more than half of `memory` = \"1GiB\""),
+        (
+            "memory = \"16MiB\"\nencodings = \"9MiB\"",
+            "`encodings` = \"9MiB\" is more than half of `memory` = \"16MiB\"",
+        ),
         ("window_bytes = \"4GiB\"", "`window_bytes` must be at most 2GiB"),
         ("window_messages = 5000000000", "`window_messages` must be at most 16777216"),
         ("aliases = 100000000000000000000", "`aliases` must be at most 65536"),

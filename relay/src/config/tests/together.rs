@@ -102,7 +102,7 @@ fn who_sets_one_limit_need_not_set_those_that_depend_on_it() {
     assert_eq!(meant("", &["--max-message", "32MiB"]).unwrap().senders.window_bytes, 32 << 20);
     let small =
         file("[limits]\nmemory = \"1MiB\"\nwindow_bytes = \"64KiB\"\n[timeouts]\nundecided = \"5ms\"\n");
-    assert_eq!((small.store.encodings, small.store.retention[0].1.bytes), (1 << 20, 1 << 20));
+    assert_eq!((small.store.encodings, small.store.retention[0].1.bytes), (256 << 10, 1 << 20));
     assert_eq!((small.senders.max_message, small.receivers.max_message), (64 << 10, 64 << 10));
     assert_eq!(small.senders.silence, Duration::from_millis(5));
 }

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use shared::{
     ErrorCode, WireError,
     codec::{Decoded, decode_preamble, decode_sender},
-    limits::{FRAME_OVERHEAD, MAX_CHANNEL_NAME},
+    limits::{FRAME_OVERHEAD, MAX_CHANNEL_NAME, MAX_KEEP_PRODUCER_S},
     sender::{Hello, Opened, Publish, RelayFrame, Welcome},
 };
 use tracing::debug;
@@ -60,7 +60,7 @@ impl FramedSession {
                 self.publish();
                 self.phase = Phase::Ending;
             }
-            Step::Claim(hello) => self.claim(hello),
+            Step::Claim(hello) => self.claim(hello).await,
             Step::Open(alias, channel, first_pseq) => {
                 self.publish();
                 let Some(claim) = self.protocol.claim() else { return };
@@ -86,27 +86,29 @@ impl FramedSession {
         }
     }
 
-    fn claim(&mut self, hello: Hello<'_>) {
+    async fn claim(&mut self, hello: Hello<'_>) {
         let keep = match hello.keep_s {
             0 => self.settings.keep,
-            seconds => Duration::from_secs(seconds.into()).min(self.settings.keep),
+            seconds => Duration::from_secs(seconds.min(MAX_KEEP_PRODUCER_S).into()),
         };
-        match self.hub.store().claim(hello.producer, hello.producer_epoch, keep, now()) {
-            Ok(claim) => {
-                self.registered = Some(self.registry.register(claim));
+        let store = Arc::clone(self.hub.store());
+        match store.claim(hello.producer, hello.producer_epoch, keep, now()).await {
+            Ok(Ok(claim)) => {
+                self.registered = Some(self.registry.register(claim, Arc::clone(&self.hub)));
                 self.protocol.claimed(claim);
                 self.phase = Phase::Open;
                 let SenderSettings { max_message, window_messages, window_bytes, ping_every, .. } =
                     *self.settings;
                 self.say(&RelayFrame::Welcome(Welcome {
-                    epoch: self.hub.store().epoch(),
+                    epoch: store.epoch(),
                     max_message: u32::try_from(max_message).unwrap_or(u32::MAX),
                     window_messages,
                     window_bytes,
                     ping_ms: u32::try_from(ping_every.as_millis()).unwrap_or(u32::MAX),
                 }));
             }
-            Err(refused) => self.close(refused.code(), &refused.to_string()),
+            Ok(Err(refused)) => self.close(refused.code(), &refused.to_string()),
+            Err(e) => self.close(ErrorCode::StoreUnavailable, &e.to_string()),
         }
     }
 
@@ -130,9 +132,10 @@ impl FramedSession {
         else {
             return;
         };
-        let bytes = messages.payload_bytes();
+        let (bytes, count) = (messages.payload_bytes(), messages.count());
+        self.unsettled_messages += count;
         let ticket = publisher.publish(messages, Some(stamp));
-        self.unsettled.push_back(Unsettled { alias, last, bytes, ticket });
+        self.unsettled.push_back(Unsettled { alias, last, bytes, count, ticket });
         if !self.published.contains(&alias) {
             self.published.push(alias);
         }
@@ -144,8 +147,9 @@ impl FramedSession {
 
     /// The first of the unsettled batches is settled.
     pub(super) fn settled(&mut self, outcome: Result<Receipt, store::Refused>) {
-        let Some(Unsettled { alias, last, bytes, .. }) = self.unsettled.pop_front() else { return };
+        let Some(Unsettled { alias, last, bytes, count, .. }) = self.unsettled.pop_front() else { return };
         self.unsettled_bytes -= bytes;
+        self.unsettled_messages -= count;
         match outcome {
             Ok(receipt) => {
                 self.protocol.settle(alias, last, receipt.last);
@@ -163,7 +167,7 @@ impl FramedSession {
                     }
                     _ => 0,
                 };
-                let fatal = matches!(refused, store::Refused::TooManyChannels);
+                let fatal = refused.code() == ErrorCode::TooMany;
                 self.refuse(
                     &Refused { code: refused.code(), fatal, alias, pseq, text: refused.to_string() },
                     retry_ms,

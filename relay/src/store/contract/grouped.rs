@@ -1,7 +1,14 @@
-//! An engine for tests that commits in groups and later, as one does that writes to a disk: appends wait in a
-//! bounded queue, a task commits what is there, and tells their outcomes when the whole group is committed.
+//! An engine for tests that commits in groups and later, as one does that writes to a disk: what is to be done waits
+//! in a bounded queue, a task does what is there, and tells the tail and then the outcomes when the whole group is
+//! committed. What reads the store waits for that.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc, Mutex, OnceLock, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use shared::{ChannelId, Epoch, Seq, sender::Levels, sender::ProducerId};
 use tokio::{
@@ -10,53 +17,131 @@ use tokio::{
 };
 
 use crate::store::{
-    Answer, Batch, Bounds, ChannelStore, Claim, Page, Receipt, Refused, StoreSettings, Stored, Tail, Ticket,
-    memory::Memory, selection::Selection,
+    Answer, Batch, Bounds, ChannelStore, Claim, Page, ReadError, Receipt, Refused, StoreSettings, Stored,
+    Tail, Ticket, chunk::Chunk, memory::Memory, selection::Selection,
 };
 
-/// Appends that may wait.
+/// How much may wait.
 const QUEUE: usize = 64;
 
 /// Commits in groups what memory then keeps.
 #[derive(Debug)]
 struct Grouped {
-    kept: Arc<Memory>,
-    queue: mpsc::Sender<Waiting>,
+    kept: Arc<Kept>,
+    queue: mpsc::Sender<Work>,
     /// The task of the engine: it ends with it.
     _commits: JoinSet<()>,
 }
 
-type Waiting = (Batch, oneshot::Sender<Result<Receipt, Refused>>);
+struct Kept {
+    memory: Memory,
+    /// What is committed and the tail was not told yet.
+    untold: Arc<Mutex<Vec<Arc<Chunk>>>>,
+    tail: OnceLock<Tail>,
+    head: AtomicU64,
+    /// Held from the first commit of a group until all of it is told.
+    group: tokio::sync::Mutex<()>,
+}
+
+enum Work {
+    Append(Batch, oneshot::Sender<Result<Receipt, Refused>>),
+    Claim(ProducerId, u32, Duration, u64, oneshot::Sender<Result<Claim, Refused>>),
+    Open(Claim, ChannelId, u64, oneshot::Sender<Result<Stored, Refused>>),
+}
 
 impl Grouped {
     fn new(settings: StoreSettings) -> Self {
-        let kept = Arc::new(Memory::new(Epoch(8), settings));
+        let memory = Memory::new(Epoch(8), settings);
+        let untold = Arc::<Mutex<Vec<Arc<Chunk>>>>::default();
+        let committed = Arc::clone(&untold);
+        memory.follow(Box::new(move |chunk| {
+            committed.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(chunk));
+        }));
+        let (tail, head, group) = (OnceLock::new(), AtomicU64::new(0), tokio::sync::Mutex::default());
+        let kept = Arc::new(Kept { memory, untold, tail, head, group });
         let (queue, waiting) = mpsc::channel(QUEUE);
         let mut commits = JoinSet::new();
         commits.spawn(commit_groups(Arc::clone(&kept), waiting));
         Self { kept, queue, _commits: commits }
     }
+
+    /// Does something in its turn.
+    async fn ask<T>(
+        &self,
+        work: impl FnOnce(oneshot::Sender<Result<T, Refused>>) -> Work,
+    ) -> Result<Result<T, Refused>, ReadError> {
+        let (settle, outcome) = oneshot::channel();
+        let ended = || ReadError(std::io::ErrorKind::BrokenPipe.into());
+        self.queue.send(work(settle)).await.map_err(|_| ended())?;
+        outcome.await.map_err(|_| ended())
+    }
 }
 
-async fn commit_groups(kept: Arc<Memory>, mut waiting: mpsc::Receiver<Waiting>) {
+async fn commit_groups(kept: Arc<Kept>, mut waiting: mpsc::Receiver<Work>) {
     let mut group = Vec::new();
     while waiting.recv_many(&mut group, QUEUE).await > 0 {
         yield_now().await;
+        let whole = kept.group.lock().await;
         let mut outcomes = Vec::new();
-        for (batch, settle) in group.drain(..) {
-            outcomes.push((kept.append(batch).await, settle));
+        for work in group.drain(..) {
+            outcomes.push(kept.act(work).await);
+            yield_now().await;
         }
+        kept.tell();
+        drop(whole);
         yield_now().await;
-        for (outcome, settle) in outcomes {
-            // Whoever appended may have gone; what it appended is committed all the same.
-            let _ = settle.send(outcome);
+        outcomes.into_iter().for_each(|tell| tell(&kept));
+    }
+}
+
+/// Tells an outcome to whoever asked for it.
+type Outcome = Box<dyn FnOnce(&Kept) + Send>;
+
+impl Kept {
+    /// Does one thing; its outcome is known then, and told later.
+    async fn act(&self, work: Work) -> Outcome {
+        match work {
+            Work::Append(batch, settle) => {
+                let outcome = self.memory.append(batch).await;
+                // Whoever appended may have gone; what it appended is committed all the same.
+                Box::new(move |_| {
+                    let _ = settle.send(outcome);
+                })
+            }
+            Work::Claim(producer, epoch, keep, now, settle) => {
+                let outcome = self.memory.claim(producer, epoch, keep, now).await;
+                let outcome = outcome.unwrap_or_else(|e| panic!("{e}"));
+                // Who does not wait for a claim will not release it.
+                Box::new(move |kept| {
+                    if let Err(Ok(claim)) = settle.send(outcome) {
+                        kept.memory.release(claim, now);
+                    }
+                })
+            }
+            Work::Open(claim, channel, first_pseq, settle) => {
+                let outcome = self.memory.open(claim, &channel, first_pseq).await;
+                let outcome = outcome.unwrap_or_else(|e| panic!("{e}"));
+                Box::new(move |_| {
+                    let _ = settle.send(outcome);
+                })
+            }
+        }
+    }
+
+    fn tell(&self) {
+        let untold = std::mem::take(&mut *self.untold.lock().unwrap_or_else(PoisonError::into_inner));
+        for chunk in untold {
+            if let Some(tail) = self.tail.get() {
+                tail(&chunk);
+            }
+            self.head.store(chunk.last().0, Ordering::Release);
         }
     }
 }
 
 impl ChannelStore for Grouped {
     fn epoch(&self) -> Epoch {
-        self.kept.epoch()
+        self.kept.memory.epoch()
     }
 
     fn levels(&self) -> Levels {
@@ -64,11 +149,25 @@ impl ChannelStore for Grouped {
     }
 
     fn follow(&self, tail: Tail) {
-        self.kept.follow(tail);
+        assert!(self.kept.tail.set(tail).is_ok(), "a store has one tail");
     }
 
-    fn claim(&self, producer: ProducerId, epoch: u32, keep: Duration, now: u64) -> Result<Claim, Refused> {
-        self.kept.claim(producer, epoch, keep, now)
+    fn head(&self) -> Seq {
+        Seq(self.kept.head.load(Ordering::Acquire))
+    }
+
+    fn claim(
+        &self,
+        producer: ProducerId,
+        epoch: u32,
+        keep: Duration,
+        now: u64,
+    ) -> Answer<'_, Result<Claim, Refused>> {
+        Box::pin(self.ask(move |settle| Work::Claim(producer, epoch, keep, now, settle)))
+    }
+
+    fn release(&self, claim: Claim, now: u64) {
+        self.kept.memory.release(claim, now);
     }
 
     fn open(
@@ -77,35 +176,54 @@ impl ChannelStore for Grouped {
         channel: &ChannelId,
         first_pseq: u64,
     ) -> Answer<'_, Result<Stored, Refused>> {
-        self.kept.open(claim, channel, first_pseq)
+        let channel = channel.clone();
+        Box::pin(self.ask(move |settle| Work::Open(claim, channel, first_pseq, settle)))
     }
 
     fn append(&self, batch: Batch) -> Ticket {
         let (settle, outcome) = oneshot::channel();
-        match self.queue.try_send((batch, settle)) {
+        match self.queue.try_send(Work::Append(batch, settle)) {
             Ok(()) => Ticket::Pending(outcome),
             Err(_) => Ticket::Settled(Err(Refused::Unavailable { retry: Duration::from_millis(10) })),
         }
     }
 
     fn bounds(&self, selection: &Selection) -> Bounds {
-        self.kept.bounds(selection)
+        self.kept.memory.bounds(selection)
     }
 
     fn read(&self, selection: &Selection, after: Seq, bytes: u64) -> Answer<'_, Page> {
-        self.kept.read(selection, after, bytes)
+        let selection = selection.clone();
+        Box::pin(async move {
+            let _whole = self.kept.group.lock().await;
+            self.kept.memory.read(&selection, after, bytes).await
+        })
     }
 
     fn find_time(&self, selection: &Selection, time: u64) -> Answer<'_, Seq> {
-        self.kept.find_time(selection, time)
+        let selection = selection.clone();
+        Box::pin(async move {
+            let _whole = self.kept.group.lock().await;
+            self.kept.memory.find_time(&selection, time).await
+        })
     }
 
     fn find_last(&self, selection: &Selection, count: u64) -> Answer<'_, Seq> {
-        self.kept.find_last(selection, count)
+        let selection = selection.clone();
+        Box::pin(async move {
+            let _whole = self.kept.group.lock().await;
+            self.kept.memory.find_last(&selection, count).await
+        })
     }
 
     fn trim(&self, now: u64) {
-        self.kept.trim(now);
+        self.kept.memory.trim(now);
+    }
+}
+
+impl std::fmt::Debug for Kept {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.memory.fmt(f)
     }
 }
 

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, thread, time::Duration};
 
 use proptest::{prelude::*, test_runner::TestRunner};
-use shared::{ChannelId, Seq};
+use shared::{ChannelId, Seq, receiver::GapReason};
 
 use super::{EVERYTHING, Make, Rig, keeping, select};
 use crate::store::{Bounds, Hole, Retention, StoreSettings, selection::Selection};
@@ -173,8 +173,9 @@ impl Model {
             let through =
                 gone.last().map(|chunk| chunk.first + chunk.count - 1).filter(|last| *last > after.0)?;
             let before = chunks.iter().find(|chunk| chunk.kept).map_or(0, |chunk| chunk.first);
-            let gone = gone.iter().map(|chunk| chunk.count).sum();
-            Some(Hole { channel: channel.clone(), through: Seq(through), before: Seq(before), gone })
+            let ordinal = gone.iter().map(|chunk| chunk.count).sum();
+            let (through, before) = (Seq(through), Seq(before));
+            Some(Hole { channel: channel.clone(), through, before, ordinal, reason: GapReason::Retention })
         };
         self.selected(selection).filter_map(hole).collect()
     }

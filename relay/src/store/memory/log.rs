@@ -141,6 +141,21 @@ impl Log {
     }
 }
 
+/// The position before the last so many messages of chunks that are given newest first; none if there are none.
+pub(super) fn before_last<'a>(chunks: impl Iterator<Item = &'a Arc<Chunk>>, count: u64) -> Option<Seq> {
+    let mut missing = count;
+    let mut before = None;
+    for chunk in chunks {
+        if missing == 0 {
+            break;
+        }
+        let taken = missing.min(chunk.count());
+        missing -= taken;
+        before = Some(Seq(chunk.last().0 - taken));
+    }
+    before
+}
+
 fn is_past(time: u64, span: Duration, now: u64) -> bool {
     let span = u64::try_from(span.as_micros()).unwrap_or(u64::MAX);
     time.saturating_add(span) < now

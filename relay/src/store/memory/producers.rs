@@ -2,15 +2,16 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use shared::{ChannelId, Seq, limits::KEEP_PRODUCER_S, sender::ProducerId};
+use shared::{ChannelId, Seq, sender::ProducerId};
 
 use crate::store::{Claim, Refused, Stamp, Stored};
 
 /// Channels that are remembered of each producer, on average.
 const CHANNELS: usize = 16;
 
-/// The producers that are remembered; the one that was silent longest goes when there are too many, or when they
-/// opened too many channels in all.
+/// The producers that are remembered. Those that hold their place stay; of the others the one that was silent longest
+/// goes when there are too many. When they opened too many channels in all, the one with the most of them loses the
+/// one that it used least lately.
 #[derive(Debug)]
 pub(super) struct Producers {
     limit: usize,
@@ -23,7 +24,11 @@ pub(super) struct Producers {
 #[derive(Debug)]
 struct Producer {
     claim: Claim,
+    /// The claim was not released yet.
+    held: bool,
+    /// Microseconds that it is remembered for.
     keep: u64,
+    /// When it was claimed or released, or sent its last message.
     last_time: u64,
     stored: HashMap<ChannelId, (u64, Seq)>,
 }
@@ -43,20 +48,23 @@ impl Producers {
         if self.known.get(&id).is_some_and(|known| known.claim.epoch > epoch) {
             return Err(Refused::Fenced);
         }
-        if self.known.len() >= self.limit && !self.known.contains_key(&id) {
-            self.forget_silent(id);
+        if self.known.len() >= self.limit && !self.known.contains_key(&id) && !self.forget_silent() {
+            return Err(Refused::TooManyProducers);
         }
         self.claims += 1;
         let claim = Claim { producer: id, epoch, number: self.claims };
         let keep = u64::try_from(keep.as_micros()).unwrap_or(u64::MAX);
-        let producer = self.known.entry(id).or_insert_with(|| Producer {
-            claim,
-            keep,
-            last_time: now,
-            stored: HashMap::new(),
-        });
-        *producer = Producer { claim, keep, last_time: now, stored: std::mem::take(&mut producer.stored) };
+        let stored = self.known.remove(&id).map(|known| known.stored).unwrap_or_default();
+        self.known.insert(id, Producer { claim, held: true, keep, last_time: now, stored });
         Ok(claim)
+    }
+
+    /// The claim's connection has ended.
+    pub(super) fn release(&mut self, claim: Claim, now: u64) {
+        if let Ok(producer) = self.current(claim) {
+            producer.held = false;
+            producer.last_time = producer.last_time.max(now);
+        }
     }
 
     pub(super) fn open(
@@ -66,7 +74,7 @@ impl Producers {
         first_pseq: u64,
     ) -> Result<Stored, Refused> {
         if !self.current(claim)?.stored.contains_key(channel) {
-            self.make_room(claim.producer);
+            self.make_room();
             self.openings += 1;
         }
         let producer = self.current(claim)?;
@@ -89,49 +97,46 @@ impl Producers {
     /// Notes that it was.
     pub(super) fn store(&mut self, stamp: &Stamp, channel: &ChannelId, seq: Seq, now: u64) {
         if let Some(producer) = self.known.get_mut(&stamp.claim.producer) {
-            producer.last_time = now;
+            producer.last_time = producer.last_time.max(now);
             let known = producer.stored.insert(channel.clone(), (stamp.last, seq)).is_some();
             self.openings += usize::from(!known);
         }
     }
 
     pub(super) fn expire(&mut self, now: u64) {
-        self.known.retain(|_, producer| producer.last_time.saturating_add(producer.keep) >= now);
+        self.known
+            .retain(|_, producer| producer.held || producer.last_time.saturating_add(producer.keep) >= now);
         self.openings = self.known.values().map(|producer| producer.stored.len()).sum();
     }
 
-    /// Makes room for one more opening of a producer.
-    fn make_room(&mut self, id: ProducerId) {
-        while self.openings >= self.limit.saturating_mul(CHANNELS) && !self.forget_silent(id) {
-            let Some(producer) = self.known.get_mut(&id) else { return };
-            let oldest =
-                producer.stored.iter().min_by_key(|(_, (_, seq))| *seq).map(|(channel, _)| channel.clone());
+    /// Makes room for one more opening.
+    fn make_room(&mut self) {
+        while self.openings >= self.limit.saturating_mul(CHANNELS) {
+            let most = self.known.values_mut().max_by_key(|producer| producer.stored.len());
+            let Some(stored) = most.map(|producer| &mut producer.stored) else { return };
+            let oldest = stored.iter().min_by_key(|(_, (_, seq))| *seq).map(|(channel, _)| channel.clone());
             let Some(oldest) = oldest else { return };
-            producer.stored.remove(&oldest);
+            stored.remove(&oldest);
             self.openings -= 1;
         }
     }
 
-    /// Forgets the producer that was silent longest, but not that one; false if there is no other.
-    fn forget_silent(&mut self, but: ProducerId) -> bool {
-        let others = self.known.iter().filter(|(id, _)| **id != but);
-        let silent = others.min_by_key(|(_, producer)| producer.last_time).map(|(id, _)| *id);
+    /// Forgets the released producer that was silent longest; false if there is none.
+    fn forget_silent(&mut self) -> bool {
+        let released = self.known.iter().filter(|(_, producer)| !producer.held);
+        let silent = released.min_by_key(|(_, producer)| producer.last_time).map(|(id, _)| *id);
         let forgotten = silent.and_then(|id| self.known.remove(&id));
         self.openings -= forgotten.as_ref().map_or(0, |producer| producer.stored.len());
         forgotten.is_some()
     }
 
-    /// The producer of a claim that still holds. One that was forgotten is remembered anew.
+    /// The producer of a claim that was not ended by another.
     fn current(&mut self, claim: Claim) -> Result<&mut Producer, Refused> {
-        let keep = u64::from(KEEP_PRODUCER_S) * 1_000_000;
-        let forgotten = || Producer { claim, keep, last_time: 0, stored: HashMap::new() };
-        let producer = self.known.entry(claim.producer).or_insert_with(forgotten);
-        if producer.claim == claim {
-            Ok(producer)
-        } else if producer.claim.epoch > claim.epoch {
-            Err(Refused::Fenced)
-        } else {
-            Err(Refused::TakenOver)
+        match self.known.get_mut(&claim.producer) {
+            Some(producer) if producer.claim == claim => Ok(producer),
+            Some(producer) if producer.claim.epoch > claim.epoch => Err(Refused::Fenced),
+            // It is another's, or was forgotten: then whose turn it would be is not known any more.
+            Some(_) | None => Err(Refused::TakenOver),
         }
     }
 }
@@ -151,10 +156,29 @@ mod tests {
                 let channel: ChannelId = format!("{round}/{channel}").parse().unwrap();
                 producers.open(claim, &channel, 1).unwrap();
             }
+            producers.release(claim, round.into());
             let stored: usize = producers.known.values().map(|producer| producer.stored.len()).sum();
             assert_eq!(stored, producers.openings);
             assert!(stored <= 3 * CHANNELS && producers.known.len() <= 3);
         }
+    }
+
+    #[test]
+    fn a_producer_with_few_channels_loses_none_to_one_with_many() {
+        let mut producers = Producers::new(2);
+        let claim = |producers: &mut Producers, id| {
+            producers.claim(ProducerId([id; 16]), 0, Duration::from_secs(9), 1).unwrap()
+        };
+        let (few, many) = (claim(&mut producers, 1), claim(&mut producers, 2));
+        for channel in 0..100 {
+            let name: ChannelId = format!("{channel}").parse().unwrap();
+            if channel % 20 == 0 {
+                producers.open(few, &name, 7).unwrap();
+            }
+            producers.open(many, &name, 1).unwrap();
+        }
+        assert_eq!(producers.known[&few.producer].stored.len(), 5);
+        assert_eq!(producers.openings, 2 * CHANNELS);
     }
 
     #[test]
