@@ -81,6 +81,8 @@ pub struct Missing {
     pub before: Seq,
     /// How many they are, if that is known.
     pub count: Option<u64>,
+    /// Why: what was kept when the cursor began and went since is `lagged`.
+    pub reason: GapReason,
 }
 
 /// How a cursor began.
@@ -232,7 +234,12 @@ impl Cursor {
                 let count = counted.map(|ordinal| hole.ordinal.saturating_sub(ordinal));
                 self.told.insert(hole.channel.clone(), hole.through);
                 self.ordinal = self.view.is_single().then_some(hole.ordinal);
-                missing.push(Missing { channel: hole.channel, after: known, before: hole.before, count });
+                let reason = match hole.reason {
+                    GapReason::Retention => GapReason::Lagged,
+                    other => other,
+                };
+                let (channel, before) = (hole.channel, hole.before);
+                missing.push(Missing { channel, after: known, before, count, reason });
             }
         }
         self.page = page.chunks.into();
@@ -300,6 +307,7 @@ impl Cursor {
             after: limited,
             before: hole.before,
             count: None,
+            reason: hole.reason,
         });
         let missing = missing.collect();
         let reason = match since {

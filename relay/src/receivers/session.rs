@@ -154,7 +154,7 @@ impl Session {
         for pattern in selection.patterns() {
             session.hello(pattern, &beginning);
         }
-        session.tell(beginning.missing, GapReason::Retention);
+        session.tell(beginning.missing);
         // Frames that came right behind the request are here already.
         if session.connection.has_read_ahead() {
             let _ = session.read();
@@ -313,21 +313,21 @@ impl Session {
     async fn fetch(&mut self) -> Result<(), Over> {
         let cursor = self.backfills.front_mut().unwrap_or(&mut self.cursor);
         let missing = cursor.fetch().await.map_err(|_| Over)?;
-        match (missing.first(), self.lag) {
-            (Some(missing), Lag::Close) => {
-                let position = Position { epoch: self.hub.store().epoch(), seq: missing.after };
+        match missing.iter().find(|missing| missing.reason == GapReason::Lagged) {
+            Some(lagged) if self.lag == Lag::Close => {
+                let position = Position { epoch: self.hub.store().epoch(), seq: lagged.after };
                 self.give_up(CloseCode::Lagged, &format!("too slow; resume after {position}"));
             }
-            _ => self.tell(missing, GapReason::Lagged),
+            _ => self.tell(missing),
         }
         Ok(())
     }
 
-    fn tell(&mut self, missing: Vec<Missing>, reason: GapReason) {
+    fn tell(&mut self, missing: Vec<Missing>) {
         if self.form == Subprotocol::Raw {
             return;
         }
-        for Missing { channel, after, before, count } in missing {
+        for Missing { channel, after, before, count, reason } in missing {
             self.outbound.event(&Event::Gap { channel, after, before, count, reason });
         }
     }

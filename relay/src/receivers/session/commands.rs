@@ -5,7 +5,7 @@ use std::io::{self, Read, Write};
 use bytes::{Buf, BytesMut};
 use shared::{
     ChannelId, ChannelPattern, ErrorCode, Kind,
-    receiver::{CloseCode, Command, Data, Event, GapReason, Since, Subprotocol},
+    receiver::{CloseCode, Command, Data, Event, Since, Subprotocol},
 };
 use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::{Error as WsError, Message, error::CapacityError};
@@ -136,7 +136,7 @@ impl Session {
             beginning.from = here;
         }
         self.hello(&pattern, &beginning);
-        self.tell(beginning.missing, GapReason::Retention);
+        self.tell(beginning.missing);
         Ok(())
     }
 
