@@ -170,9 +170,9 @@ async fn a_lost_connection_with_no_reconnect_is_6() {
     sender.write("one\n").await;
     receiver.says("one\n").await;
     relay.kill().await;
-    assert_eq!(receiver.finish().await.code, Some(6));
+    assert_eq!(receiver.ended().await.code, Some(6));
     // Its input is still open: it ends because the relay is gone.
-    assert_eq!(sender.finish().await.code, Some(6));
+    assert_eq!(sender.ended().await.code, Some(6));
 }
 
 #[tokio::test]
@@ -187,14 +187,14 @@ async fn a_timeout_is_124_and_signals_are_130_and_143() {
         let mut receiver = Program::start("recv-client", ["-v", "-c", "foo", "-r", &host]);
         receiver.notes("connected to").await;
         receiver.signal(signal).await;
-        assert_eq!(receiver.finish().await.code, Some(code));
+        assert_eq!(receiver.ended().await.code, Some(code));
 
         let mut seen = Receiver::connect(relay.address(), "/c/bar", None).await;
         let mut sender = Program::start("send-client", ["-c", "bar", "-r", &host]);
         sender.write("on its way\n").await;
         assert_eq!(seen.text().await, "on its way");
         sender.signal(signal).await;
-        assert_eq!(sender.finish().await.code, Some(code));
+        assert_eq!(sender.ended().await.code, Some(code));
     }
 }
 

@@ -87,6 +87,20 @@ async fn commands_are_not_sent_and_a_double_slash_is_one() {
 }
 
 #[tokio::test]
+async fn what_is_typed_ahead_is_not_lost() {
+    let relay = TestRelay::start(&[]).await;
+    let mut receiver = Receiver::connect(relay.address(), "/c/foo", None).await;
+    let Some(mut terminal) = Terminal::start("send-client", &["-c", "foo", "-r", &relay.host()]).await else {
+        return;
+    };
+    terminal.shows("the prompt", at_prompt).await;
+    // All at once: faster than lines are taken.
+    terminal.keys(&["one", "Enter", "two", "Enter", "three", "Enter", "C-d"]).await;
+    assert_eq!(receiver.texts(3).await, ["one", "two", "three"]);
+    assert_eq!(terminal.finish().await, 0);
+}
+
+#[tokio::test]
 async fn several_pasted_lines_are_asked_about() {
     let relay = TestRelay::start(&[]).await;
     let mut receiver = Receiver::connect(relay.address(), "/c/foo", None).await;
@@ -116,6 +130,8 @@ async fn ctrl_c_clears_the_line_and_twice_on_an_empty_one_leaves_with_130() {
     terminal.keys(&["C-c"]).await;
     terminal.shows("an empty line", at_prompt).await;
     terminal.keys(&["C-c"]).await;
+    terminal.shows_text("Ctrl-C once more leaves at once").await;
+    terminal.shows("another prompt", at_prompt).await;
     terminal.keys(&["C-c"]).await;
     assert_eq!(terminal.finish().await, 130);
 }

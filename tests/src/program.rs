@@ -180,9 +180,14 @@ impl Program {
         assert!(status.is_ok_and(|s| s.success()), "cannot signal {}", self.name);
     }
 
-    /// Ends its input and waits until it has ended by itself.
+    /// Ends its input and waits until it has ended.
     pub async fn finish(&mut self) -> Finished {
         self.end_input();
+        self.ended().await
+    }
+
+    /// Waits until it has ended, though its input is still open.
+    pub async fn ended(&mut self) -> Finished {
         let name = &self.name;
         let status =
             within(format_args!("the end of {name}"), self.child.wait()).await.expect("it can be awaited");
