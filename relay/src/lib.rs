@@ -8,6 +8,7 @@
 //! - [`channel`]: from a publish to the cursors of receivers. [`store`]: where messages are kept.
 //! - [`receivers`]: cursors to WebSockets. [`http`]: upgrades and the page.
 //! - [`config`]: what an operator said, and what it means; [`cli`]: how it is said on the command line.
+//! - [`metrics`]: what is counted, and told once a second at most.
 //! - [`ready`]: what is printed once it listens. [`shutdown`]: who spawns, and how everything ends.
 
 pub mod channel;
@@ -17,6 +18,7 @@ pub mod connection;
 pub mod descriptors;
 pub mod http;
 pub mod listener;
+pub mod metrics;
 pub mod ready;
 pub mod receivers;
 pub mod reception;
@@ -31,13 +33,14 @@ use channel::hub::{ChannelRules, Hub};
 use config::Config;
 use http::Front;
 use listener::Listener;
+use metrics::Metrics;
 use reception::Reception;
 use shared::{Epoch, client::DEFAULT_PORT};
 use shutdown::Life;
 use store::memory::Memory;
 use tokio::time::Instant;
 
-/// How often it is looked for what is too old.
+/// How often it is looked for what is too old, and told what was counted.
 const TRIM_EVERY: Duration = Duration::from_secs(1);
 
 /// A relay whose addresses are bound.
@@ -47,6 +50,7 @@ pub struct Relay {
     reception: Arc<Reception>,
     hub: Arc<Hub>,
     life: Life,
+    metrics: Arc<Metrics>,
     drain: Duration,
 }
 
@@ -101,10 +105,18 @@ impl Relay {
         let hub = Hub::new(Arc::new(Memory::new(new_epoch(), store)), encodings, rules);
         let header_bytes = http.header_bytes;
         let drain = connections.drain;
+        let metrics = Arc::<Metrics>::default();
         let front = Front::new(Arc::clone(&hub), life.clone(), http, receivers);
-        let reception =
-            Reception::new(Arc::clone(&hub), life.clone(), front, senders, connections, header_bytes);
-        Ok(Self { listeners, reception: Arc::new(reception), hub, life, drain })
+        let reception = Reception::new(
+            Arc::clone(&hub),
+            life.clone(),
+            front,
+            senders,
+            connections,
+            Arc::clone(&metrics),
+            header_bytes,
+        );
+        Ok(Self { listeners, reception: Arc::new(reception), hub, life, metrics, drain })
     }
 
     /// The bound addresses, with their real ports, in the order of the configuration.
@@ -118,7 +130,7 @@ impl Relay {
     /// Serves until `shutdown` is there; then no new connection is taken, senders are drained, receivers get what
     /// there is and 1012. Ends when all have ended or the drain time is over.
     pub async fn run(self, shutdown: impl Future<Output = ()>) {
-        let Self { listeners, reception, hub, life, drain } = self;
+        let Self { listeners, reception, hub, life, metrics, drain } = self;
         for listener in listeners {
             life.spawn(listener.run(Arc::clone(&reception)));
         }
@@ -130,7 +142,10 @@ impl Relay {
             loop {
                 tokio::select! {
                     () = trimming.stopping() => return,
-                    _ = every.tick() => trimmed.trim(),
+                    _ = every.tick() => {
+                        trimmed.trim();
+                        metrics.report();
+                    }
                 }
             }
         });

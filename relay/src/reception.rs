@@ -12,6 +12,7 @@ use crate::{
     connection::Connection,
     descriptors::connections_within_limit,
     http::Front,
+    metrics::Metrics,
     senders::{RawSettings, SenderSettings, framed::FramedSession, raw::RawSession, registry::Registry},
     shutdown::Life,
     sniff::{RequestGuard, Verdict, classify},
@@ -63,6 +64,7 @@ pub struct Reception {
     registry: Arc<Registry>,
     senders: Arc<SenderSettings>,
     settings: ConnectionSettings,
+    metrics: Arc<Metrics>,
     /// Bytes that the first line of a request may have.
     header_bytes: usize,
     permits: Arc<Semaphore>,
@@ -89,6 +91,7 @@ impl Reception {
         front: Front,
         senders: SenderSettings,
         settings: ConnectionSettings,
+        metrics: Arc<Metrics>,
         header_bytes: usize,
     ) -> Self {
         let connections = connections_within_limit(settings.connections);
@@ -99,13 +102,14 @@ impl Reception {
         }
         let permits = Arc::new(Semaphore::new(connections));
         let (front, registry, senders) = (Arc::new(front), Arc::default(), Arc::new(senders));
-        Self { hub, life, front, registry, senders, settings, header_bytes, permits }
+        Self { hub, life, front, registry, senders, settings, metrics, header_bytes, permits }
     }
 
     /// Takes an accepted socket: a permit, then a task of its own.
     pub fn receive(self: &Arc<Self>, socket: TcpStream, peer: SocketAddr, listener: &Arc<ListenerSettings>) {
         let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() else {
-            warn!(%peer, "refused a connection: as many are open as are allowed");
+            debug!(%peer, "refused a connection: as many are open as are allowed");
+            Metrics::count(&self.metrics.connections_refused);
             return;
         };
         let reception = Arc::clone(self);
@@ -142,8 +146,10 @@ impl Reception {
             }
             Ok(Verdict::Raw) => {
                 let guard = RequestGuard::new(self.header_bytes);
+                let metrics = Arc::clone(&self.metrics);
                 let session =
-                    RawSession::begin(connection, &hub, &listener.raw, senders, Some(guard), &life).await;
+                    RawSession::begin(connection, &hub, &listener.raw, senders, Some(guard), metrics, &life)
+                        .await;
                 if let Some(session) = session {
                     self.life.spawn_sender(session.run(life));
                 }

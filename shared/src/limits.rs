@@ -7,6 +7,9 @@ pub const MAX_CHANNEL_NAME: usize = 255;
 /// The greatest seq: JSON numbers are exact up to here (IEEE 754 doubles have 53 bits).
 pub const MAX_SEQ: u64 = (1 << 53) - 1;
 
+/// The greatest pseq: like a seq, so that counting on never overflows.
+pub const MAX_PSEQ: u64 = MAX_SEQ;
+
 /// Bytes of payload in a chunk, unless a single message is larger: one read of a sender's socket.
 pub const CHUNK_BYTES: usize = 64 * 1024;
 

@@ -4,12 +4,14 @@
 #![expect(clippy::unwrap_used, reason = "a test that unwraps in vain has failed, as it should")]
 
 mod alive;
+mod attacks;
 mod bad_input;
 mod browser;
 mod channels;
 mod conformance;
 mod first_use;
 mod framed_senders;
+mod lagging;
 mod layers;
 mod many;
 mod prompt;

@@ -67,6 +67,11 @@ impl FrameClient {
         Self { stream, read }
     }
 
+    /// The connection itself, for bytes of any kind. What was read already is dropped.
+    pub fn into_stream(self) -> TcpStream {
+        self.stream
+    }
+
     /// Sends a frame: its first byte (FIN, reserved bits, opcode) and its payload, masked.
     pub async fn send(&mut self, first: u8, payload: &[u8]) {
         self.send_bytes(&frame(first, payload)).await;

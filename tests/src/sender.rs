@@ -114,6 +114,11 @@ pub struct FramedSender {
 }
 
 impl FramedSender {
+    /// The connection itself, for bytes of any kind. What was read already is dropped.
+    pub fn into_stream(self) -> TcpStream {
+        self.stream
+    }
+
     /// Connects as a producer of its own, in its first epoch.
     pub async fn connect(address: SocketAddr) -> Self {
         Self::connect_as(address, new_producer(), 1).await

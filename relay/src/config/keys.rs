@@ -216,7 +216,18 @@ pub(super) static KEYS: &[Key] = &[
             config.receivers.ping_every = Duration::from_micros(value);
         },
     },
-    wait!("stall", MS..=24 * HOUR, receivers.stall),
+    Key {
+        section: "timeouts",
+        name: "stall",
+        unit: Unit::Wait,
+        bounds: MS..=24 * HOUR,
+        get: |config| micros(config.receivers.stall),
+        set: |config, value| {
+            config.senders.stall = Duration::from_micros(value);
+            config.receivers.stall = Duration::from_micros(value);
+            config.http.stall = Duration::from_micros(value);
+        },
+    },
     Key {
         section: "timeouts",
         name: "close",
@@ -225,6 +236,7 @@ pub(super) static KEYS: &[Key] = &[
         get: |config| micros(config.receivers.close),
         set: |config, value| {
             config.senders.close = Duration::from_micros(value);
+            config.http.close = Duration::from_micros(value);
             config.receivers.close = Duration::from_micros(value);
         },
     },

@@ -139,6 +139,8 @@ impl Default for Config {
             http: HttpSettings {
                 header_bytes: 16 * 1024,
                 headers: Duration::from_secs(5),
+                stall: Duration::from_secs(30),
+                close: Duration::from_secs(2),
                 hosts: Vec::new(),
                 origins: Vec::new(),
             },
@@ -153,6 +155,7 @@ impl Default for Config {
                 ping_every: Duration::from_secs(25),
                 ping_misses: 2,
                 hello: Duration::from_secs(10),
+                stall: Duration::from_secs(30),
                 close: Duration::from_secs(2),
                 keep: Duration::from_secs(limits::KEEP_PRODUCER_S.into()),
             },

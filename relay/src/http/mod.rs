@@ -40,6 +40,10 @@ pub struct HttpSettings {
     pub header_bytes: usize,
     /// How long a request's head may take.
     pub headers: Duration,
+    /// How long a connection may go on with requests, or take to read an answer.
+    pub stall: Duration,
+    /// How long it may take to end.
+    pub close: Duration,
     /// Names besides `localhost` and IP addresses that `Host` may say; lower case.
     pub hosts: Vec<String>,
     /// Origins besides the relay's own that may subscribe and publish: `https://example.org`, lower case.
@@ -84,12 +88,13 @@ impl Front {
         let mut serving = std::pin::pin!(serving);
         tokio::select! {
             // What goes wrong here is the peer's to see: hyper has answered it as well as it could.
-            _ = serving.as_mut() => {}
-            () = self.life.stopping() => {
-                serving.as_mut().graceful_shutdown();
-                let _ = serving.await;
-            }
+            _ = serving.as_mut() => return,
+            () = self.life.stopping() => {}
+            () = tokio::time::sleep(self.settings.stall) => {}
         }
+        // A peer that does not read its answers has no other end.
+        serving.as_mut().graceful_shutdown();
+        let _ = tokio::time::timeout(self.settings.close, serving).await;
     }
 
     async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Answer {

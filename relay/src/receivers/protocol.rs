@@ -80,6 +80,9 @@ impl Request {
             let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
             let value = decode(value)?;
             match key {
+                "channel" if request.selection.patterns().len() > subscriptions => {
+                    return Err(policy(format!("at most {subscriptions} channels or patterns at once")));
+                }
                 "channel" => request.selection = request.selection.with(pattern(&value)?),
                 "since" => request.since = parsed(key, &value)?,
                 "last" => request.last = Some(parsed(key, &value)?),

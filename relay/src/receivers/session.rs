@@ -54,6 +54,8 @@ pub struct Session {
     publish: bool,
     lag: Lag,
     cursor: Cursor,
+    /// What is missing and was not told yet; until it is, nothing else is taken.
+    untold: VecDeque<Missing>,
     /// Parts of the past of channels that were subscribed later.
     backfills: VecDeque<Cursor>,
     /// It was told that it has caught up.
@@ -138,6 +140,7 @@ impl Session {
             publish,
             lag: lag.unwrap_or(default),
             cursor,
+            untold: VecDeque::new(),
             backfills: VecDeque::new(),
             live: false,
             core: WebSocketContext::new(Role::Server, Some(config)),
@@ -184,10 +187,11 @@ impl Session {
         let turn = self.write().await?;
         if turn == Turn::More {
             tokio::task::yield_now().await;
-            return self.read();
+            return if self.is_reading() && !self.unread { self.read() } else { Ok(()) };
         }
         let reading = self.is_reading();
         if reading && self.unread && matches!(self.phase, Phase::Open) {
+            tokio::task::yield_now().await;
             return Ok(());
         }
         let deadline = self.deadline();
@@ -206,6 +210,8 @@ impl Session {
                 let ready = ready.map_err(|_| Over)?;
                 if ready.is_readable() {
                     self.read()?;
+                    // A socket that always has something would let nobody else run: readiness takes no budget.
+                    tokio::task::yield_now().await;
                 }
             }
             () = self.cursor.changed(), if open && !blocked => {}
@@ -257,8 +263,10 @@ impl Session {
             if self.cursor.position().seq >= self.own {
                 self.say_farewell();
             }
+            self.tell_untold();
             let cursor = match (&self.phase, self.backfills.front_mut()) {
                 (Phase::Left { .. }, _) => None,
+                _ if !self.untold.is_empty() => None,
                 (_, Some(backfill)) => Some(backfill),
                 (_, None) => Some(&mut self.cursor),
             };
@@ -287,6 +295,9 @@ impl Session {
         if let Phase::Left { deadline } = self.phase {
             self.connection.linger(deadline.saturating_duration_since(Instant::now())).await;
             return Err(Over);
+        }
+        if !self.untold.is_empty() {
+            return Ok(true);
         }
         if let Some(past) = self.backfills.pop_front_if(|past| past.is_at_end()) {
             self.cursor.go_on_from(&past);
@@ -327,7 +338,15 @@ impl Session {
         if self.form == Subprotocol::Raw {
             return;
         }
-        for Missing { channel, after, before, count, reason } in missing {
+        self.untold.extend(missing);
+    }
+
+    /// Tells what is missing, as far as there is room: of a pattern it may be something of every channel.
+    fn tell_untold(&mut self) {
+        while self.outbound.control_len() < CONTROL {
+            let Some(Missing { channel, after, before, count, reason }) = self.untold.pop_front() else {
+                break;
+            };
             self.outbound.event(&Event::Gap { channel, after, before, count, reason });
         }
     }

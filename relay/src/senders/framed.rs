@@ -78,8 +78,8 @@ enum Phase {
     Open,
     /// The relay is stopping; the sender may wait for acknowledgements until then.
     Draining(Instant),
-    /// The last frame is on its way.
-    Ending,
+    /// The last frame is on its way, for so long at most.
+    Ending(Instant),
 }
 
 /// The connection is over: nothing more can be said on it.
@@ -122,10 +122,12 @@ impl FramedSession {
     pub async fn run(mut self, life: Life, drain: Duration) {
         let mut ping = Instant::now() + self.settings.ping_every;
         let mut greeted = false;
-        while !(matches!(self.phase, Phase::Ending) && self.answers.is_empty()) {
+        while !(matches!(self.phase, Phase::Ending(_)) && self.answers.is_empty()) {
             let deadline = match self.phase {
-                Phase::Greeting(deadline) | Phase::Draining(deadline) => deadline.min(ping),
-                Phase::Open | Phase::Ending => ping,
+                Phase::Greeting(deadline) | Phase::Draining(deadline) | Phase::Ending(deadline) => {
+                    deadline.min(ping)
+                }
+                Phase::Open => ping,
             };
             let reading = self.is_reading();
             let interest = match (reading, self.answers.is_empty()) {
@@ -133,7 +135,7 @@ impl FramedSession {
                 (true, false) => Interest::READABLE | Interest::WRITABLE,
                 (false, _) => Interest::WRITABLE,
             };
-            let stopped = matches!(self.phase, Phase::Draining(_) | Phase::Ending);
+            let stopped = matches!(self.phase, Phase::Draining(_) | Phase::Ending(_));
             let outcome = tokio::select! {
                 biased;
                 () = life.stopping(), if !stopped => { self.drain(drain); Ok(()) }
@@ -142,7 +144,7 @@ impl FramedSession {
                     self.settled(outcome);
                     Ok(())
                 }
-                ready = ready(&self.connection, interest, reading) => match ready {
+                ready = ready(&self.connection, interest, reading), if reading || !self.answers.is_empty() => match ready {
                     Ok(true) => self.read(&mut greeted).await,
                     Ok(false) => Ok(()),
                     Err(_) => Err(Over),
@@ -152,14 +154,20 @@ impl FramedSession {
             if outcome.is_err() || self.answer().is_err() {
                 return;
             }
-            self.hold().await;
+            tokio::select! {
+                () = self.hold() => {}
+                () = life.stopping(), if !stopped => {}
+            }
+            // Receivers take what was published while it is still near; and a socket that always has something would
+            // let nobody else run, since readiness takes no budget.
+            tokio::task::yield_now().await;
         }
         self.connection.linger(self.settings.close).await;
     }
 
     /// The window: what is not settled yet, and what the sender has not read of its answers.
     fn is_reading(&self) -> bool {
-        !matches!(self.phase, Phase::Ending)
+        !matches!(self.phase, Phase::Ending(_))
             && self.answers.len() < UNREAD_ANSWERS
             && self.unsettled_bytes <= self.settings.window_bytes as usize
             && self.unsettled_messages <= u64::from(self.settings.window_messages)
@@ -221,18 +229,14 @@ impl FramedSession {
         }
     }
 
-    /// Waits for receivers, as far as the channels want it, and lets them run.
+    /// Waits for receivers, as far as the channels want it.
     async fn hold(&mut self) {
-        if self.published.is_empty() {
-            return;
-        }
+        let until = Instant::now() + self.settings.hold;
         for alias in std::mem::take(&mut self.published) {
             if let Some(publisher) = self.publishers.get(&alias) {
-                publisher.hold(self.settings.hold).await;
+                publisher.hold(until.saturating_duration_since(Instant::now())).await;
             }
         }
-        // Receivers take what was published while it is still near.
-        tokio::task::yield_now().await;
     }
 
     fn attend(&mut self, ping: &mut Instant) -> Result<(), Over> {
@@ -244,8 +248,8 @@ impl FramedSession {
             Phase::Draining(deadline) if now >= deadline => {
                 self.close(ErrorCode::Draining, "the relay is stopping")
             }
-            Phase::Ending => return Err(Over),
-            Phase::Greeting(_) | Phase::Draining(_) | Phase::Open => {}
+            Phase::Ending(deadline) if now >= deadline => return Err(Over),
+            Phase::Greeting(_) | Phase::Draining(_) | Phase::Ending(_) | Phase::Open => {}
         }
         if now >= *ping {
             *ping = now + self.settings.ping_every;
@@ -279,22 +283,26 @@ impl FramedSession {
     }
 
     fn close(&mut self, code: ErrorCode, text: &str) {
-        if !matches!(self.phase, Phase::Ending) {
+        if !matches!(self.phase, Phase::Ending(_)) {
             self.say_due();
             self.say(&RelayFrame::Close(Close { code: code.number(), text }));
-            self.phase = Phase::Ending;
+            self.end();
         }
     }
 
     fn refuse(&mut self, refused: &Refused, retry_ms: u32) {
-        if matches!(self.phase, Phase::Ending) {
+        if matches!(self.phase, Phase::Ending(_)) {
             return;
         }
         self.say_due();
         self.say(&RelayFrame::Error(refused.frame(retry_ms)));
         if refused.fatal {
-            self.phase = Phase::Ending;
+            self.end();
         }
+    }
+
+    fn end(&mut self) {
+        self.phase = Phase::Ending(Instant::now() + self.settings.close);
     }
 
     fn say(&mut self, frame: &RelayFrame<'_>) {

@@ -54,6 +54,8 @@ pub struct SenderSettings {
     pub ping_misses: u32,
     /// How long HELLO may take.
     pub hello: Duration,
+    /// How long a raw sender may take none of its answers before it is given up.
+    pub stall: Duration,
     /// How long the peer may take to end its side after a close.
     pub close: Duration,
     /// How long a producer is remembered that does not say.

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 
 use shared::{
     ChannelId, ErrorCode, Kind, Seq,
+    limits::MAX_PSEQ,
     sender::{Alias, Hello, Levels, Open, Publish, Refusal, SenderFrame},
 };
 
@@ -181,6 +182,11 @@ impl Protocol {
 impl Line {
     fn publish<'a>(&mut self, publish: Publish<'a>, max_message: usize) -> Step<'a> {
         let Publish { alias, pseq, kind, payload, .. } = publish;
+        if pseq > MAX_PSEQ {
+            let refused =
+                Refused::fatal(ErrorCode::Protocol, format!("a message's number is at most {MAX_PSEQ}"));
+            return Step::Refuse(Refused { alias, ..refused });
+        }
         let expected = self.last + 1;
         if pseq < expected {
             return Step::Acknowledge(alias);
@@ -236,6 +242,9 @@ fn open_step<'a>(lines: &HashMap<Alias, Line>, open: Open<'a>, limits: Limits, l
     if !levels.contains(wanted) {
         let text = "this relay keeps messages in memory: only the level `accepted` can be had".into();
         return refuse(ErrorCode::LevelUnsupported, true, text);
+    }
+    if first_pseq > MAX_PSEQ {
+        return refuse(ErrorCode::Protocol, true, format!("a message's number is at most {MAX_PSEQ}"));
     }
     match channel.parse() {
         Ok(channel) => Step::Open(alias, channel, first_pseq.max(1)),
@@ -354,6 +363,21 @@ mod tests {
         assert_eq!(step(&mut protocol, Alias(6), Levels::ACCEPTED, "c"), (ErrorCode::TooMany, false, 0));
         let unknown = Publish { alias: Alias(9), ..message(1, b"x") };
         assert_eq!(refusal(protocol.handle(SenderFrame::Publish(unknown))), (ErrorCode::Protocol, true, 0));
+    }
+
+    #[test]
+    fn numbers_never_overflow() {
+        let beyond = SenderFrame::Open(Open {
+            alias: Alias(4),
+            levels: Levels::ACCEPTED,
+            first_pseq: u64::MAX,
+            channel: "a",
+        });
+        assert_eq!(refusal(opened(0).handle(beyond)), (ErrorCode::Protocol, true, 0));
+        let mut last = opened(MAX_PSEQ - 1);
+        assert_eq!(publish(&mut last, MAX_PSEQ, b"x"), Step::Store(message(MAX_PSEQ, b"x")));
+        assert_eq!(refusal(publish(&mut last, MAX_PSEQ + 1, b"x")), (ErrorCode::Protocol, true, 0));
+        assert_eq!(refusal(publish(&mut last, u64::MAX, b"x")), (ErrorCode::Protocol, true, 0));
     }
 
     #[test]

@@ -9,7 +9,7 @@ use tokio::{
     io::AsyncWriteExt,
     time::{Instant, sleep_until},
 };
-use tracing::{debug, warn};
+use tracing::debug;
 
 use super::{
     RawSettings, SenderSettings,
@@ -19,6 +19,7 @@ use super::{
 use crate::{
     channel::{hub::Hub, publisher::Publisher},
     connection::Connection,
+    metrics::Metrics,
     shutdown::Life,
     sniff::{RequestGuard, Watch},
     store::{
@@ -29,6 +30,9 @@ use crate::{
 
 /// Reads that may follow the relay's order to stop: what has arrived by then.
 const LAST_READS: usize = 64;
+
+/// Bytes of answers that are written at a time.
+const ANSWERS: usize = 16 * 1024;
 
 /// A raw sender's connection.
 #[derive(Debug)]
@@ -42,16 +46,7 @@ pub struct RawSession {
     ack: bool,
     builder: ChunkBuilder,
     outcomes: Vec<Outcome>,
-    losses: Losses,
-}
-
-/// What did not become messages as it was sent.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-struct Losses {
-    /// Messages that were too long, or broke off, and were dropped.
-    dropped: u64,
-    /// Messages without boundaries that were cut at the limit.
-    cut: u64,
+    metrics: Arc<Metrics>,
 }
 
 /// What became of what the sender sent, in its order.
@@ -62,6 +57,10 @@ enum Outcome {
     /// Not published.
     Refused(ErrorCode, String),
 }
+
+/// The connection is over: it was refused, or does not take its answers.
+#[derive(Debug)]
+struct Over;
 
 /// What a read brought.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,6 +82,7 @@ impl RawSession {
         raw: &RawSettings,
         settings: Arc<SenderSettings>,
         guard: Option<RequestGuard>,
+        metrics: Arc<Metrics>,
         life: &Life,
     ) -> Option<Self> {
         let line = if raw.first_line {
@@ -122,17 +122,21 @@ impl RawSession {
             guard,
             builder: ChunkBuilder::default(),
             outcomes: Vec::new(),
-            losses: Losses::default(),
+            metrics,
         })
     }
 
     /// Runs until the sender ends or the relay stops.
     pub async fn run(mut self, life: Life) {
-        self.serve(&life).await;
-        let Losses { dropped, cut } = self.losses;
-        if dropped + cut > 0 {
-            let (peer, channel) = (self.connection.peer(), self.publisher.channel());
-            warn!(%peer, %channel, dropped, cut, "a raw sender's messages were too long: raise max_message, or its framing is wrong");
+        let close = self.settings.close;
+        // A sender that goes on writing, or does not read its answers, must not hold up the end of the relay.
+        let overdue = async {
+            life.stopping().await;
+            tokio::time::sleep(close).await;
+        };
+        tokio::select! {
+            () = self.serve(&life) => {}
+            () = overdue => {}
         }
         self.connection.linger(self.settings.close).await;
     }
@@ -173,32 +177,34 @@ impl RawSession {
     /// Publishes what has arrived already, but no half line: its other half would come to another relay.
     async fn stop(&mut self) {
         for _ in 0..LAST_READS {
-            if self.read() != Heard::Bytes {
+            if self.read() != Heard::Bytes || self.settle().await.is_err() {
                 break;
             }
+            tokio::task::yield_now().await;
         }
         if !self.framer.holds_back() {
             let (framer, mut sink) = self.framing();
             framer.finish(&mut |piece| sink.take(piece));
             sink.publish();
         }
-        // A store that refuses now refuses for good.
+        // What is refused now can't be helped any more.
         let _ = self.settle().await;
     }
 
     fn read(&mut self) -> Heard {
-        let Self { connection, framer, guard, builder, outcomes, publisher, ack, losses, .. } = self;
+        let Self { connection, framer, guard, builder, outcomes, publisher, ack, metrics, .. } = self;
         let peer = connection.peer();
         let read = connection.read_with(|bytes| {
             match guard.as_mut().map(|guard| guard.watch(bytes)) {
                 Some(Watch::Request) => {
-                    warn!(%peer, "closed a raw sender that sent an HTTP request: no page may publish here");
+                    debug!(%peer, "closed a raw sender that sent an HTTP request");
+                    Metrics::count(&metrics.requests_to_raw);
                     return Heard::End;
                 }
                 Some(Watch::Clear) => *guard = None,
                 Some(Watch::Open) | None => {}
             }
-            let mut sink = Sink { builder, outcomes, publisher, losses, ack: *ack };
+            let mut sink = Sink { builder, outcomes, publisher, metrics, ack: *ack };
             let lost = if bytes.is_empty() {
                 framer.finish(&mut |piece| sink.take(piece));
                 None
@@ -222,43 +228,50 @@ impl RawSession {
 
     /// The framer, and where its pieces go.
     fn framing(&mut self) -> (&mut Framer, Sink<'_>) {
-        let Self { framer, builder, outcomes, publisher, ack, losses, .. } = self;
-        (framer, Sink { builder, outcomes, publisher, losses, ack: *ack })
+        let Self { framer, builder, outcomes, publisher, ack, metrics, .. } = self;
+        (framer, Sink { builder, outcomes, publisher, metrics, ack: *ack })
     }
 
     /// Waits until the store has what was published, and answers if answers are wanted.
-    async fn settle(&mut self) -> Result<(), Refused> {
+    async fn settle(&mut self) -> Result<(), Over> {
         let mut answers = String::new();
         for outcome in std::mem::take(&mut self.outcomes) {
             match outcome {
                 Outcome::Published(messages, ticket) => match self.stored(&messages, ticket).await {
-                    Ok(first) if self.ack => (0..messages.count()).for_each(|index| {
-                        let position = Position { epoch: self.epoch, seq: Seq(first.0 + index) };
-                        answers.push_str(&format!("OK {position}\n"));
-                    }),
+                    Ok(first) if self.ack => {
+                        for index in 0..messages.count() {
+                            let position = Position { epoch: self.epoch, seq: Seq(first.0 + index) };
+                            answers.push_str(&format!("OK {position}\n"));
+                            if answers.len() >= ANSWERS {
+                                self.answer(&mut answers).await?;
+                            }
+                        }
+                    }
                     Ok(_) => {}
                     Err(refused) => {
                         debug!(channel = %self.publisher.channel(), "a raw sender was refused: {refused}");
                         answers.push_str(&format!("ERR {} {refused}\n", refused.code()));
-                        if self.ack {
-                            let _ = self.connection.write_all(answers.as_bytes()).await;
-                        }
-                        return Err(refused);
+                        self.answer(&mut answers).await?;
+                        return Err(Over);
                     }
                 },
                 Outcome::Refused(code, text) => {
                     debug!(channel = %self.publisher.channel(), "a raw sender's message was refused: {text}");
-                    if self.ack {
-                        answers.push_str(&format!("ERR {code} {text}\n"));
-                    }
+                    answers.push_str(&format!("ERR {code} {text}\n"));
                 }
             }
         }
-        // A sender that does not read its answers holds up nobody but itself; one that is gone is noticed at
-        // the next read.
-        if !answers.is_empty() {
-            let _ = self.connection.write_all(answers.as_bytes()).await;
+        self.answer(&mut answers).await
+    }
+
+    /// Writes answers, if they are wanted. A sender that takes none of them for so long is given up; one that is gone
+    /// is noticed at the next read.
+    async fn answer(&mut self, answers: &mut String) -> Result<(), Over> {
+        if self.ack && !answers.is_empty() {
+            let written = self.connection.write_all(answers.as_bytes());
+            let _ = tokio::time::timeout(self.settings.stall, written).await.map_err(|_| Over)?;
         }
+        answers.clear();
         Ok(())
     }
 
@@ -282,7 +295,7 @@ struct Sink<'a> {
     builder: &'a mut ChunkBuilder,
     outcomes: &'a mut Vec<Outcome>,
     publisher: &'a Publisher,
-    losses: &'a mut Losses,
+    metrics: &'a Metrics,
     ack: bool,
 }
 
@@ -290,7 +303,9 @@ impl Sink<'_> {
     fn take(&mut self, piece: Piece<'_>) {
         let refused = match piece {
             Piece::Message(message) | Piece::Cut(message) => {
-                self.losses.cut += u64::from(matches!(piece, Piece::Cut(_)));
+                if matches!(piece, Piece::Cut(_)) {
+                    Metrics::count(&self.metrics.messages_cut);
+                }
                 if self.builder.is_full_for(message.len()) {
                     self.publish();
                 }
@@ -305,7 +320,7 @@ impl Sink<'_> {
                 format!("ended within a message, after {bytes} bytes of it"),
             ),
         };
-        self.losses.dropped += 1;
+        Metrics::count(&self.metrics.messages_dropped);
         // Answers are given in the order of messages.
         if self.ack {
             self.publish();

@@ -85,7 +85,13 @@ impl Session {
             }
             Ok(Command::Unsubscribe { channel }) => {
                 let past = Selection::from(channel.clone());
-                self.backfills.retain(|backfill| *backfill.selection() != past);
+                for backfill in std::mem::take(&mut self.backfills) {
+                    if *backfill.selection() == past {
+                        self.cursor.go_on_from(&backfill);
+                    } else {
+                        self.backfills.push_back(backfill);
+                    }
+                }
                 self.reselect(&self.cursor.selection().without(&channel));
             }
             Ok(Command::Ping) => self.outbound.event(&Event::Pong),

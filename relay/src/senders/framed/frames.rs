@@ -31,7 +31,7 @@ impl FramedSession {
             *greeted = true;
             taken = length;
         }
-        while !matches!(self.phase, Phase::Ending) {
+        while !matches!(self.phase, Phase::Ending(_)) {
             match decode_sender(&bytes[taken..], max_frame)? {
                 Decoded::Incomplete(_) => break,
                 Decoded::Skipped(length) => taken += length,
@@ -58,7 +58,7 @@ impl FramedSession {
             }
             Step::Done => {
                 self.publish();
-                self.phase = Phase::Ending;
+                self.end();
             }
             Step::Claim(hello) => self.claim(hello).await,
             Step::Open(alias, channel, first_pseq) => {
