@@ -8,7 +8,7 @@
 //! - [`channel`]: from a publish to the cursors of receivers. [`store`]: where messages are kept.
 //! - [`receivers`]: cursors to WebSockets. [`http`]: upgrades and the page.
 //! - [`config`]: what an operator said, and what it means; [`cli`]: how it is said on the command line.
-//! - [`metrics`]: what is counted, and told once a second at most.
+//! - [`diagnostics`]: where what the relay notes goes; [`metrics`]: what is counted, and noted now and then.
 //! - [`ready`]: what is printed once it listens. [`shutdown`]: who spawns, and how everything ends.
 
 pub mod channel;
@@ -16,6 +16,7 @@ pub mod cli;
 pub mod config;
 pub mod connection;
 pub mod descriptors;
+pub mod diagnostics;
 pub mod http;
 pub mod listener;
 pub mod metrics;
@@ -40,9 +41,6 @@ use shutdown::Life;
 use store::memory::Memory;
 use tokio::time::Instant;
 
-/// How often it is looked for what is too old, and told what was counted.
-const TRIM_EVERY: Duration = Duration::from_secs(1);
-
 /// A relay whose addresses are bound.
 #[derive(Debug)]
 pub struct Relay {
@@ -51,6 +49,7 @@ pub struct Relay {
     hub: Arc<Hub>,
     life: Life,
     metrics: Arc<Metrics>,
+    trim_every: Duration,
     drain: Duration,
 }
 
@@ -101,7 +100,7 @@ impl Relay {
         let listeners = listeners.collect::<Result<_, _>>()?;
         let life = Life::default();
         let rules = ChannelRules { lag, retention: store.retention.clone() };
-        let encodings = store.encodings;
+        let (encodings, trim_every) = (store.encodings, store.trim_every);
         let hub = Hub::new(Arc::new(Memory::new(new_epoch(), store)), encodings, rules);
         let header_bytes = http.header_bytes;
         let drain = connections.drain;
@@ -116,7 +115,7 @@ impl Relay {
             Arc::clone(&metrics),
             header_bytes,
         );
-        Ok(Self { listeners, reception: Arc::new(reception), hub, life, metrics, drain })
+        Ok(Self { listeners, reception: Arc::new(reception), hub, life, metrics, trim_every, drain })
     }
 
     /// The bound addresses, with their real ports, in the order of the configuration.
@@ -130,14 +129,14 @@ impl Relay {
     /// Serves until `shutdown` is there; then no new connection is taken, senders are drained, receivers get what
     /// there is and 1012. Ends when all have ended or the drain time is over.
     pub async fn run(self, shutdown: impl Future<Output = ()>) {
-        let Self { listeners, reception, hub, life, metrics, drain } = self;
+        let Self { listeners, reception, hub, life, metrics, trim_every, drain } = self;
         for listener in listeners {
             life.spawn(listener.run(Arc::clone(&reception)));
         }
         let trimmed = Arc::clone(&hub);
         let trimming = life.clone();
         life.spawn(async move {
-            let mut every = tokio::time::interval(TRIM_EVERY);
+            let mut every = tokio::time::interval(trim_every);
             every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
             loop {
                 tokio::select! {

@@ -1,23 +1,18 @@
-//! Parses the command line, starts tracing, runs, and gives the exit code.
+//! Parses the command line, runs, and gives the exit code.
 
-use std::{
-    fmt,
-    io::{IsTerminal as _, Write as _},
-    pin::pin,
-    process::ExitCode,
-};
+use std::{fmt, io::Write as _, pin::pin, process::ExitCode};
 
 use anstream::{stderr, stdout};
 use clap::Parser as _;
 use relay::{
     Relay,
     cli::{Cli, Command, ConfigCommand, Serve},
-    config::{self, Config, LogFormat, LogSettings},
+    config::{self, Config},
+    diagnostics,
     ready::Ready,
     shutdown::Signals,
 };
 use tokio::sync::oneshot;
-use tracing_subscriber::EnvFilter;
 
 /// A mistake in flags or configuration.
 const USAGE: u8 = 2;
@@ -41,7 +36,7 @@ fn serve(serve: &Serve) -> Result<(), ExitCode> {
     if serve.print_config {
         return print(format_args!("{}", config.to_toml().trim_end()));
     }
-    start_tracing(&config.log);
+    let _written = diagnostics::start(&config.log);
     let runtime = tokio::runtime::Runtime::new().map_err(|e| fail(&e, 1))?;
     runtime.block_on(run(config))
 }
@@ -61,17 +56,6 @@ async fn run(config: Config) -> Result<(), ExitCode> {
     tokio::select! {
         () = running => Ok(()),
         code = signals.next() => Err(ExitCode::from(code)),
-    }
-}
-
-fn start_tracing(log: &LogSettings) {
-    let filter = EnvFilter::builder().parse_lossy(&log.filter);
-    let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-    let builder =
-        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colour);
-    match log.format {
-        LogFormat::Text => builder.with_target(false).init(),
-        LogFormat::Json => builder.json().init(),
     }
 }
 

@@ -1,5 +1,5 @@
-//! What went wrong with peers, counted. It is told once a second at most, in one line: a peer can make it happen as
-//! often as it likes, and must not fill the log.
+//! What went wrong with peers, counted. It is noted now and then, not each time: a peer can make it happen as often
+//! as it likes, and must not fill what is noted.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 

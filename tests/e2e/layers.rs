@@ -19,6 +19,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("gateway", &["auth", "admission", "channel", "senders"]),
     ("http", &["receivers", "gateway", "channel", "connection"]),
     ("descriptors", &[]),
+    ("diagnostics", &["config"]),
     // At the door: it passes connections on to all who speak something.
     ("reception", &["channel", "connection", "descriptors", "http", "senders", "sniff"]),
     ("listener", &["reception"]),

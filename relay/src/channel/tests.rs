@@ -32,6 +32,7 @@ fn settings() -> StoreSettings {
         channels: 100,
         producers: 100,
         channel_idle: Duration::from_secs(3600),
+        trim_every: Duration::from_secs(1),
         retention: Vec::new(),
     }
 }

@@ -244,6 +244,7 @@ pub(super) static KEYS: &[Key] = &[
     wait!("silence", MS..=HOUR, senders.silence),
     wait!("hold", 0..=HOUR, senders.hold),
     wait!("keep_producer", MS..=YEAR, senders.keep),
+    wait!("trim", MS..=HOUR, store.trim_every),
     wait!("channel_idle", MS..=100 * YEAR, store.channel_idle),
     wait!("drain", 0..=HOUR, connections.drain),
     // Less would spin.

@@ -177,6 +177,7 @@ impl Default for Config {
                 channels: 100_000,
                 producers: 10_000,
                 channel_idle: Duration::from_secs(12 * 3600),
+                trim_every: Duration::from_secs(1),
                 retention: vec![(any_channel(), Retention { bytes: 64 << 20, messages: None, age: None })],
             },
             lag: vec![(any_channel(), LagPolicy::Skip)],

@@ -128,7 +128,7 @@ impl Session {
             Subprotocol::Json | Subprotocol::Binary => settings.max_message * 2 + READ,
         };
         let config = WebSocketConfig::default()
-            .read_buffer_size(512)
+            .read_buffer_size(256)
             .write_buffer_size(0)
             .max_message_size(Some(max_inbound))
             .max_frame_size(Some(max_inbound));

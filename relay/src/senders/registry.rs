@@ -100,6 +100,7 @@ mod tests {
             channels: 1,
             producers: 1,
             channel_idle: Duration::MAX,
+            trim_every: Duration::from_secs(1),
             retention: Vec::new(),
         };
         Hub::new(Arc::new(Memory::new(Epoch(1), settings)), 0, ChannelRules::default())

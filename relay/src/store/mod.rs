@@ -37,6 +37,8 @@ pub struct StoreSettings {
     pub producers: usize,
     /// A channel without messages for so long is retired.
     pub channel_idle: Duration,
+    /// How often it is looked for what is too old.
+    pub trim_every: Duration,
     /// What each channel keeps: the first rule whose pattern matches.
     pub retention: Vec<(ChannelPattern, Retention)>,
 }
