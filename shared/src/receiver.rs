@@ -1,13 +1,19 @@
 //! What passes between the relay and a receiver inside WebSocket messages: subprotocols, events, commands,
 //! close codes, and where to begin.
 
-use std::{borrow::Cow, str::FromStr, time::Duration};
+mod close_code;
+mod since;
+
+use std::borrow::Cow;
 
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use bytes::{BufMut, Bytes};
 use serde::{Deserialize, Serialize};
 
-use crate::{ChannelId, ChannelPattern, Envelope, Epoch, ErrorCode, Kind, Position, Seq, units};
+pub use close_code::CloseCode;
+pub use since::{Since, SinceError};
+
+use crate::{ChannelId, ChannelPattern, Envelope, Epoch, ErrorCode, Kind, Seq};
 
 /// The form in which a receiver gets messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -36,94 +42,6 @@ impl Subprotocol {
     /// The one of that name.
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|s| s.name() == name)
-    }
-}
-
-/// Where a subscription begins.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Since {
-    /// With what is published from now on.
-    #[default]
-    Latest,
-    /// With the oldest that is kept.
-    Earliest,
-    /// After a position.
-    Position(Position),
-    /// After a seq of whatever epoch; never `recovered`.
-    Seq(Seq),
-    /// With what was published this long ago.
-    Ago(Duration),
-    /// With what was published at this time: microseconds since 1970, UTC.
-    Time(u64),
-}
-
-/// A text that says no beginning.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "it is none of `earliest`, `latest`, a position (EPOCH-SEQ), a seq, a duration like 10m, a time like 2026-01-31T12:00:00Z"
-)]
-pub struct SinceError;
-
-impl FromStr for Since {
-    type Err = SinceError;
-
-    fn from_str(text: &str) -> Result<Self, SinceError> {
-        match text {
-            "latest" => return Ok(Self::Latest),
-            "earliest" => return Ok(Self::Earliest),
-            _ => {}
-        }
-        if let Ok(position) = text.parse() {
-            return Ok(Self::Position(position));
-        }
-        if let Ok(seq) = text.parse() {
-            return Ok(Self::Seq(seq));
-        }
-        if let Ok(ago) = units::parse_duration(text) {
-            return Ok(Self::Ago(ago));
-        }
-        let time: jiff::Timestamp = text.parse().map_err(|_| SinceError)?;
-        u64::try_from(time.as_microsecond()).map(Self::Time).map_err(|_| SinceError)
-    }
-}
-
-impl std::fmt::Display for Since {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Latest => f.write_str("latest"),
-            Self::Earliest => f.write_str("earliest"),
-            Self::Position(position) => position.fmt(f),
-            Self::Seq(seq) => seq.fmt(f),
-            Self::Ago(ago) => f.write_str(&units::format_duration(*ago)),
-            Self::Time(time) => {
-                match i64::try_from(*time).ok().and_then(|t| jiff::Timestamp::from_microsecond(t).ok()) {
-                    Some(time) => time.fmt(f),
-                    None => f.write_str("latest"),
-                }
-            }
-        }
-    }
-}
-
-impl Serialize for Since {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-impl<'de> Deserialize<'de> for Since {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        #[derive(Deserialize)]
-        #[serde(untagged)]
-        enum Spelling<'a> {
-            Seq(Seq),
-            #[serde(borrow)]
-            Text(Cow<'a, str>),
-        }
-        match Spelling::deserialize(deserializer)? {
-            Spelling::Seq(seq) => Ok(Self::Seq(seq)),
-            Spelling::Text(text) => text.parse().map_err(serde::de::Error::custom),
-        }
     }
 }
 
@@ -355,80 +273,6 @@ pub fn decode_binary(message: &Bytes) -> Result<Envelope, BinaryError> {
     })
 }
 
-macro_rules! close_codes {
-    ($($(#[doc = $doc:literal])* $variant:ident = $number:literal,)*) => {
-        /// Why a WebSocket connection ends: RFC 6455, section 7.4.1, and the relay's own.
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-        pub enum CloseCode {
-            $($(#[doc = $doc])* $variant,)*
-        }
-
-        impl CloseCode {
-            /// Its number on the wire.
-            pub const fn number(self) -> u16 {
-                match self { $(Self::$variant => $number,)* }
-            }
-
-            /// The one with that number.
-            pub const fn from_number(number: u16) -> Option<Self> {
-                match number { $($number => Some(Self::$variant),)* _ => None }
-            }
-        }
-    };
-}
-
-close_codes! {
-    /// Done.
-    Done = 1000,
-    /// The peer is going away.
-    GoingAway = 1001,
-    /// Not WebSocket.
-    Protocol = 1002,
-    /// Data of a kind that is not taken.
-    Unsupported = 1003,
-    /// Text that is not UTF-8.
-    InvalidText = 1007,
-    /// Against the rules of this relay.
-    Policy = 1008,
-    /// A message larger than the limit.
-    TooBig = 1009,
-    /// A mistake of the relay.
-    Internal = 1011,
-    /// The relay restarts: reconnect at once and resume.
-    Restart = 1012,
-    /// Try later.
-    TryLater = 1013,
-    /// Too slow for what is kept; reconnect.
-    Lagged = 4001,
-    /// No answer to pings.
-    NoPong = 4002,
-    /// The token's time is over; reconnect with a new one.
-    TokenExpired = 4003,
-    /// The channel is elsewhere; reconnect.
-    Moved = 4004,
-    /// A newer connection took over.
-    TakenOver = 4005,
-    /// Too much in too short a time; reconnect.
-    Rate = 4006,
-    /// The token is not valid; final.
-    BadToken = 4500,
-    /// Not allowed; final.
-    Forbidden = 4501,
-    /// There is no such channel; final.
-    NoSuchChannel = 4502,
-    /// None of the subprotocols is known; final.
-    BadSubprotocol = 4504,
-    /// Too many connections; final.
-    TooManyConnections = 4505,
-}
-
-impl CloseCode {
-    /// Whether a receiver closed with this number should come back: all but 45xx.
-    pub const fn reconnects(number: u16) -> bool {
-        !(number >= 4500 && number < 4600)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -482,24 +326,6 @@ mod tests {
             event.to_json(),
             r#"{"type":"message","channel":"plant/serial","seq":7,"prev":5,"time":1000000,"text":"1184.000"}"#
         );
-    }
-
-    #[test]
-    fn a_beginning_is_read_in_all_its_forms() {
-        let parse = |text: &str| text.parse::<Since>().unwrap();
-        assert_eq!(parse("latest"), Since::Latest);
-        assert_eq!(parse("earliest"), Since::Earliest);
-        assert_eq!(
-            parse("00000000000000ff-12"),
-            Since::Position(Position { epoch: Epoch(255), seq: Seq(12) })
-        );
-        assert_eq!(parse("12"), Since::Seq(Seq(12)));
-        assert_eq!(parse("10m"), Since::Ago(Duration::from_secs(600)));
-        assert_eq!(parse("1970-01-01T00:00:01Z"), Since::Time(1_000_000));
-        assert!("yesterday".parse::<Since>().is_err());
-        for text in ["latest", "earliest", "00000000000000ff-12", "12", "10m", "1970-01-01T00:00:01Z"] {
-            assert_eq!(parse(&parse(text).to_string()), parse(text));
-        }
     }
 
     #[test]

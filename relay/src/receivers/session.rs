@@ -2,13 +2,14 @@
 //! WebSocket core works on memory.
 
 mod commands;
+mod missing;
 
 use std::{collections::VecDeque, io, sync::Arc, time::Duration};
 
 use bytes::BytesMut;
 use shared::{
-    ChannelId, Position, Seq,
-    receiver::{CloseCode, Event, GapReason, Subprotocol},
+    ChannelId, Seq,
+    receiver::{CloseCode, Event, Subprotocol},
 };
 use tokio::{
     io::{AsyncWriteExt, Interest},
@@ -318,37 +319,6 @@ impl Session {
             return Ok(true);
         }
         Ok(false)
-    }
-
-    /// Reads on in the store, and tells what went before it could be taken.
-    async fn fetch(&mut self) -> Result<(), Over> {
-        let cursor = self.backfills.front_mut().unwrap_or(&mut self.cursor);
-        let missing = cursor.fetch().await.map_err(|_| Over)?;
-        match missing.iter().find(|missing| missing.reason == GapReason::Lagged) {
-            Some(lagged) if self.lag == Lag::Close => {
-                let position = Position { epoch: self.hub.store().epoch(), seq: lagged.after };
-                self.give_up(CloseCode::Lagged, &format!("too slow; resume after {position}"));
-            }
-            _ => self.tell(missing),
-        }
-        Ok(())
-    }
-
-    fn tell(&mut self, missing: Vec<Missing>) {
-        if self.form == Subprotocol::Raw {
-            return;
-        }
-        self.untold.extend(missing);
-    }
-
-    /// Tells what is missing, as far as there is room: of a pattern it may be something of every channel.
-    fn tell_untold(&mut self) {
-        while self.outbound.control_len() < CONTROL {
-            let Some(Missing { channel, after, before, count, reason }) = self.untold.pop_front() else {
-                break;
-            };
-            self.outbound.event(&Event::Gap { channel, after, before, count, reason });
-        }
     }
 
     /// Does what is due now.
