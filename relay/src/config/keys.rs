@@ -133,30 +133,36 @@ pub(super) const AGE_BOUNDS: RangeInclusive<u64> = 0..=100 * YEAR;
 /// How long senders are held for slow receivers.
 pub(super) const BLOCK_BOUNDS: RangeInclusive<u64> = MS..=HOUR;
 
-/// A key whose number stands in a field that is wide enough for its bounds.
+/// A key whose number stands in fields that are wide enough for its bounds: one, or the same in several modules.
 macro_rules! number {
-    ($section:literal, $name:literal, $unit:ident, $bounds:expr, $($field:ident).+) => {
+    ($section:literal, $name:literal, $unit:ident, $bounds:expr, $first:ident.$of_first:ident $(, $other:ident.$field:ident)*) => {
         Key {
             section: $section,
             name: $name,
             unit: Unit::$unit,
             bounds: $bounds,
-            get: |config| config.$($field).+ as u64,
-            set: |config, value| config.$($field).+ = value as _,
+            get: |config| config.$first.$of_first as u64,
+            set: |config, value| {
+                config.$first.$of_first = value as _;
+                $(config.$other.$field = value as _;)*
+            },
         }
     };
 }
 
-/// A key whose duration stands in a field.
+/// A key whose duration stands in fields: one, or the same in several modules.
 macro_rules! wait {
-    ($name:literal, $bounds:expr, $($field:ident).+) => {
+    ($name:literal, $bounds:expr, $first:ident.$of_first:ident $(, $other:ident.$field:ident)*) => {
         Key {
             section: "timeouts",
             name: $name,
             unit: Unit::Wait,
             bounds: $bounds,
-            get: |config| micros(config.$($field).+),
-            set: |config, value| config.$($field).+ = Duration::from_micros(value),
+            get: |config| micros(config.$first.$of_first),
+            set: |config, value| {
+                config.$first.$of_first = Duration::from_micros(value);
+                $(config.$other.$field = Duration::from_micros(value);)*
+            },
         }
     };
 }
@@ -169,17 +175,7 @@ pub(super) static KEYS: &[Key] = &[
     number!("limits", "subscriptions", Count, 1..=65_536, receivers.subscriptions),
     // An alias is a u16.
     number!("limits", "aliases", Count, 1..=65_536, senders.aliases),
-    Key {
-        section: "limits",
-        name: "max_message",
-        unit: Unit::Size,
-        bounds: MESSAGE_BOUNDS,
-        get: |config| config.senders.max_message as u64,
-        set: |config, value| {
-            config.senders.max_message = value as usize;
-            config.receivers.max_message = value as usize;
-        },
-    },
+    number!("limits", "max_message", Size, MESSAGE_BOUNDS, senders.max_message, receivers.max_message),
     number!("limits", "fragments", Count, 1..=65_536, receivers.fragments),
     number!("limits", "memory", Size, MEMORY_BOUNDS, store.memory),
     number!("limits", "encodings", Size, 64 * KIB..=64 * (1 << 40), store.encodings),
@@ -191,55 +187,13 @@ pub(super) static KEYS: &[Key] = &[
     number!("limits", "least_rate", Size, 0..=GIB, receivers.least_rate),
     // hyper does not take less.
     number!("limits", "header_bytes", Size, 8 * KIB..=MIB, http.header_bytes),
-    Key {
-        section: "limits",
-        name: "ping_misses",
-        unit: Unit::Count,
-        bounds: 1..=100,
-        get: |config| config.receivers.ping_misses.into(),
-        set: |config, value| {
-            config.senders.ping_misses = value as u32;
-            config.receivers.ping_misses = value as u32;
-        },
-    },
+    number!("limits", "ping_misses", Count, 1..=100, receivers.ping_misses, senders.ping_misses),
     wait!("sniff", MS..=HOUR, connections.sniff),
     wait!("headers", MS..=HOUR, http.headers),
     wait!("hello", MS..=HOUR, senders.hello),
-    Key {
-        section: "timeouts",
-        name: "ping",
-        unit: Unit::Wait,
-        bounds: MS..=24 * HOUR,
-        get: |config| micros(config.receivers.ping_every),
-        set: |config, value| {
-            config.senders.ping_every = Duration::from_micros(value);
-            config.receivers.ping_every = Duration::from_micros(value);
-        },
-    },
-    Key {
-        section: "timeouts",
-        name: "stall",
-        unit: Unit::Wait,
-        bounds: MS..=24 * HOUR,
-        get: |config| micros(config.receivers.stall),
-        set: |config, value| {
-            config.senders.stall = Duration::from_micros(value);
-            config.receivers.stall = Duration::from_micros(value);
-            config.http.stall = Duration::from_micros(value);
-        },
-    },
-    Key {
-        section: "timeouts",
-        name: "close",
-        unit: Unit::Wait,
-        bounds: MS..=HOUR,
-        get: |config| micros(config.receivers.close),
-        set: |config, value| {
-            config.senders.close = Duration::from_micros(value);
-            config.http.close = Duration::from_micros(value);
-            config.receivers.close = Duration::from_micros(value);
-        },
-    },
+    wait!("ping", MS..=24 * HOUR, receivers.ping_every, senders.ping_every),
+    wait!("stall", MS..=24 * HOUR, receivers.stall, senders.stall, http.stall),
+    wait!("close", MS..=HOUR, receivers.close, senders.close, http.close),
     wait!("undecided", MS..=HOUR, senders.undecided),
     wait!("silence", MS..=HOUR, senders.silence),
     wait!("hold", 0..=HOUR, senders.hold),
