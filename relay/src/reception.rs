@@ -74,16 +74,6 @@ pub struct Reception {
 const KEEPALIVE: Duration = Duration::from_secs(60);
 
 impl Reception {
-    /// How long accepting rests when the system has no descriptors left.
-    pub fn accept_pause(&self) -> Duration {
-        self.settings.accept_pause
-    }
-
-    /// Waits until the relay stops.
-    pub async fn stopping(&self) {
-        self.life.stopping().await;
-    }
-
     /// Brings connections to these.
     pub fn new(
         hub: Arc<Hub>,
@@ -103,6 +93,16 @@ impl Reception {
         let permits = Arc::new(Semaphore::new(connections));
         let (front, registry, senders) = (Arc::new(front), Arc::default(), Arc::new(senders));
         Self { hub, life, front, registry, senders, settings, metrics, header_bytes, permits }
+    }
+
+    /// How long accepting rests when the system has no descriptors left.
+    pub fn accept_pause(&self) -> Duration {
+        self.settings.accept_pause
+    }
+
+    /// Waits until the relay stops.
+    pub async fn stopping(&self) {
+        self.life.stopping().await;
     }
 
     /// Takes an accepted socket: a permit, then a task of its own.
