@@ -51,6 +51,8 @@ pub struct ConnectionSettings {
     pub sniff: Duration,
     /// How long accepting rests when the system has no descriptors left.
     pub accept_pause: Duration,
+    /// Silence on a connection after which the system asks whether the other end is still there; at least 1 s.
+    pub keepalive: Duration,
     /// How long a stop may take.
     pub drain: Duration,
 }
@@ -69,9 +71,6 @@ pub struct Reception {
     header_bytes: usize,
     permits: Arc<Semaphore>,
 }
-
-/// Silence on a connection after which the system asks whether the other end is still there.
-const KEEPALIVE: Duration = Duration::from_secs(60);
 
 impl Reception {
     /// Brings connections to these.
@@ -115,7 +114,7 @@ impl Reception {
         let reception = Arc::clone(self);
         let listener = Arc::clone(listener);
         self.life.spawn(async move {
-            prepare(&socket);
+            prepare(&socket, reception.settings.keepalive);
             if let Ok(connection) = Connection::new(socket, permit) {
                 reception.greet(connection, &listener).await;
             }
@@ -200,9 +199,9 @@ impl Reception {
     }
 }
 
-fn prepare(socket: &TcpStream) {
+fn prepare(socket: &TcpStream, keepalive: Duration) {
     // Best effort: a connection without them works too.
     let _ = socket.set_nodelay(true);
-    let keepalive = socket2::TcpKeepalive::new().with_time(KEEPALIVE);
+    let keepalive = socket2::TcpKeepalive::new().with_time(keepalive);
     let _ = socket2::SockRef::from(socket).set_tcp_keepalive(&keepalive);
 }

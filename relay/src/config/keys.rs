@@ -194,6 +194,7 @@ pub(super) static KEYS: &[Key] = &[
     wait!("ping", MS..=24 * HOUR, receivers.ping_every, senders.ping_every),
     wait!("stall", MS..=24 * HOUR, receivers.stall, senders.stall, http.stall),
     wait!("close", MS..=HOUR, receivers.close, senders.close, http.close),
+    wait!("keepalive", 1000 * MS..=HOUR, connections.keepalive),
     wait!("undecided", MS..=HOUR, senders.undecided),
     wait!("silence", MS..=HOUR, senders.silence),
     wait!("hold", 0..=HOUR, senders.hold),

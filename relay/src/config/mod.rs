@@ -133,6 +133,7 @@ impl Default for Config {
             connections: ConnectionSettings {
                 connections: 16_384,
                 sniff: Duration::from_secs(10),
+                keepalive: Duration::from_secs(60),
                 accept_pause: Duration::from_millis(100),
                 drain: Duration::from_secs(10),
             },
