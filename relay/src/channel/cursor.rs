@@ -3,7 +3,9 @@
 
 use std::{
     collections::{HashMap, VecDeque},
+    future::poll_fn,
     sync::Arc,
+    task::{Context, Poll},
     time::Duration,
 };
 
@@ -12,7 +14,6 @@ use shared::{
     ChannelId, Position, Seq,
     receiver::{GapReason, Since, Subprotocol},
 };
-use tokio::sync::watch;
 
 use super::{
     LagPolicy,
@@ -32,7 +33,8 @@ pub struct Cursor {
     hub: Arc<Hub>,
     view: Arc<View>,
     progress: Arc<Progress>,
-    head: watch::Receiver<Seq>,
+    /// How much of the view's news it has seen.
+    news: u64,
     form: Subprotocol,
     /// Everything up to here was taken, or told to be missing.
     after: Seq,
@@ -112,12 +114,12 @@ impl Cursor {
         last: Option<u64>,
     ) -> Result<(Self, Beginning), ReadError> {
         let view = hub.attach(selection);
-        let (progress, head) = (view.join(credit(hub, selection)), view.follow());
+        let (progress, news) = (view.join(credit(hub, selection)), view.news());
         let mut cursor = Self {
             hub: Arc::clone(hub),
             view,
             progress,
-            head,
+            news,
             form,
             after: Seq::ZERO,
             page: VecDeque::new(),
@@ -136,9 +138,9 @@ impl Cursor {
     pub fn reselect(&mut self, selection: &Selection) {
         self.catch_up();
         let view = self.hub.attach(selection);
-        let (progress, head) = (view.join(credit(&self.hub, selection)), view.follow());
+        let (progress, news) = (view.join(credit(&self.hub, selection)), view.news());
         self.leave();
-        (self.view, self.progress, self.head) = (view, progress, head);
+        (self.view, self.progress, self.news) = (view, progress, news);
         self.page.clear();
         self.ordinal = None;
     }
@@ -252,8 +254,17 @@ impl Cursor {
 
     /// Waits until there is something new.
     pub async fn changed(&mut self) {
-        // The view lives as long as the cursor, and so does its side of the watch.
-        let _ = self.head.changed().await;
+        poll_fn(|cx| self.poll_changed(cx)).await;
+    }
+
+    /// Is ready when there is something new.
+    pub fn poll_changed(&mut self, cx: &Context<'_>) -> Poll<()> {
+        if self.view.news() == self.news {
+            // What comes before this is seen below, and what comes after it wakes.
+            self.progress.wait(cx.waker());
+        }
+        let news = self.view.news();
+        if std::mem::replace(&mut self.news, news) == news { Poll::Pending } else { Poll::Ready(()) }
     }
 
     /// Whether senders were held for this receiver for as long as its channel allows.

@@ -1,12 +1,16 @@
-//! The receivers of a view, as far as senders need to know them: how far each is, and whether it is waited for.
+//! The receivers of a view, as far as others need to know them: how far each is, whether it is waited for, and how it
+//! is woken.
 
 use std::{
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
+    task::Waker,
     time::Duration,
 };
+
+use futures_util::task::AtomicWaker;
 
 /// In place of an index: the receiver is not waited for, since it reads the store.
 const NOT_COUNTED: u64 = u64::MAX;
@@ -22,6 +26,8 @@ pub(super) struct Progress {
     credit: AtomicU64,
     /// Where it stands among the receivers of its view.
     place: AtomicUsize,
+    /// Wakes it, if it waits. One of its own, and not a list that all share: waiting costs it nothing but this.
+    waker: AtomicWaker,
 }
 
 /// The receivers of a view, in no order.
@@ -52,6 +58,11 @@ impl Progress {
         self.tired.store(true, Ordering::Relaxed);
     }
 
+    /// It waits for something new.
+    pub(super) fn wait(&self, waker: &Waker) {
+        self.waker.register(waker);
+    }
+
     /// Whether it was waited for in vain since it was at the head.
     pub(super) fn is_tired(&self) -> bool {
         self.tired.load(Ordering::Relaxed)
@@ -79,6 +90,7 @@ impl Receivers {
             tired: AtomicBool::new(false),
             credit: AtomicU64::new(credit),
             place: AtomicUsize::new(self.0.len()),
+            waker: AtomicWaker::new(),
         });
         self.0.push(Arc::clone(&progress));
         progress
@@ -93,6 +105,11 @@ impl Receivers {
                 moved.place.store(place, Ordering::Relaxed);
             }
         }
+    }
+
+    /// Wakes those that wait.
+    pub(super) fn wake(&self) {
+        self.0.iter().for_each(|progress| progress.waker.wake());
     }
 
     /// All of them.

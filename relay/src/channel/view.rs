@@ -4,16 +4,13 @@
 use std::{
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
 
 use shared::Seq;
-use tokio::{
-    sync::{Notify, watch},
-    time::Instant,
-};
+use tokio::{sync::Notify, time::Instant};
 
 use super::{
     progress::{Progress, Receivers},
@@ -31,7 +28,8 @@ pub(super) struct View {
     selection: Selection,
     single: bool,
     ring: Mutex<Ring>,
-    head: watch::Sender<Seq>,
+    /// How often there was something for receivers to look at.
+    news: AtomicU64,
     /// Locked after the ring, where both are.
     receivers: Mutex<Receivers>,
     calm: Mutex<Option<Calm>>,
@@ -64,7 +62,7 @@ impl View {
             single: selection.as_channel().is_some(),
             selection,
             ring: Mutex::new(Ring::new(head)),
-            head: watch::Sender::new(head),
+            news: AtomicU64::new(0),
             receivers: Mutex::default(),
             calm: Mutex::default(),
             charged_until: Mutex::default(),
@@ -82,9 +80,10 @@ impl View {
         self.single
     }
 
-    /// Is told of every chunk from now on.
-    pub(super) fn follow(&self) -> watch::Receiver<Seq> {
-        self.head.subscribe()
+    /// How often there was something for receivers to look at: what they compare to know whether there is something
+    /// new. Then they are woken, those that [wait](Progress::wait).
+    pub(super) fn news(&self) -> u64 {
+        self.news.load(Ordering::Acquire)
     }
 
     /// A receiver that begins at a place of its own.
@@ -100,7 +99,7 @@ impl View {
 
     pub(super) fn push(&self, chunk: &Arc<Chunk>) {
         lock(&self.ring).push(chunk, if self.single { usize::MAX } else { RING });
-        self.head.send_replace(chunk.last());
+        self.wake();
     }
 
     /// Lets go of what is left of chunks that went; where nothing is published, only this does.
@@ -115,7 +114,8 @@ impl View {
 
     /// Lets every receiver look up, though there is nothing new.
     pub(super) fn wake(&self) {
-        self.head.send_modify(|_| {});
+        self.news.fetch_add(1, Ordering::Release);
+        lock(&self.receivers).wake();
     }
 
     /// Chunks with messages after a position: at most `limit`, and so many that they cost about `bytes`.

@@ -4,7 +4,15 @@
 mod commands;
 mod missing;
 
-use std::{collections::VecDeque, io, sync::Arc, time::Duration};
+use std::{
+    collections::VecDeque,
+    future::poll_fn,
+    io,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
 
 use bytes::BytesMut;
 use shared::{
@@ -12,7 +20,8 @@ use shared::{
     receiver::{CloseCode, Event, Subprotocol},
 };
 use tokio::{
-    io::{AsyncWriteExt, Interest},
+    io::AsyncWriteExt,
+    task::coop,
     time::{Instant, Sleep, sleep_until},
 };
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig, WebSocketContext};
@@ -92,6 +101,19 @@ enum Phase {
     Leaving { close: Vec<u8>, deadline: Instant },
     /// The close frame is on its way; the peer may answer for so long.
     Left { deadline: Instant },
+}
+
+/// What a session waited for.
+#[derive(Debug)]
+enum Woken {
+    /// There is something to read.
+    Readable,
+    /// There is something to write, or room to write it.
+    Writable,
+    /// The first of its own publishes is settled.
+    Settled(Result<Receipt, Refused>),
+    /// Something may be due.
+    Due,
 }
 
 /// The connection is over: nothing more can be said on it.
@@ -179,7 +201,8 @@ impl Session {
         }
     }
 
-    async fn round(&mut self, mut timer: std::pin::Pin<&mut Sleep>) -> Result<(), Over> {
+    async fn round(&mut self, mut timer: Pin<&mut Sleep>) -> Result<(), Over> {
+        coop::consume_budget().await;
         if self.cursor.is_overdrawn() && matches!(self.phase, Phase::Open) {
             let text = format!("too slow; resume after {}", self.cursor.position());
             self.give_up(CloseCode::Lagged, &text);
@@ -195,31 +218,52 @@ impl Session {
             tokio::task::yield_now().await;
             return Ok(());
         }
-        let deadline = self.deadline();
-        if timer.deadline() != deadline {
-            timer.as_mut().reset(deadline);
+        // A deadline that moves away is looked at when it would have been due: most never are.
+        if self.deadline() < timer.deadline() || timer.is_elapsed() {
+            timer.as_mut().reset(self.deadline());
         }
         let blocked = turn == Turn::Blocked;
-        let interest = match (reading, blocked) {
-            (true, true) => Interest::READABLE | Interest::WRITABLE,
-            (false, true) => Interest::WRITABLE,
-            (_, false) => Interest::READABLE,
-        };
-        let open = matches!(self.phase, Phase::Open);
-        tokio::select! {
-            ready = self.connection.socket().ready(interest), if reading || blocked => {
-                let ready = ready.map_err(|_| Over)?;
-                if ready.is_readable() {
-                    self.read()?;
-                    // A socket that always has something would let nobody else run: readiness takes no budget.
-                    tokio::task::yield_now().await;
-                }
+        match poll_fn(|cx| self.poll_woken(cx, blocked, timer.as_mut())).await? {
+            Woken::Readable => {
+                self.read()?;
+                // A socket that always has something would let nobody else run.
+                tokio::task::yield_now().await;
             }
-            () = self.cursor.changed(), if open && !blocked => {}
-            outcome = next_settled(&mut self.unsettled), if !self.unsettled.is_empty() => self.settled(outcome)?,
-            () = timer => self.attend()?,
+            Woken::Writable => {}
+            Woken::Settled(outcome) => self.settled(outcome)?,
+            Woken::Due if Instant::now() < self.deadline() => {}
+            Woken::Due => self.attend()?,
         }
         Ok(())
+    }
+
+    /// Waits by wakers that the socket and the cursor keep, not by futures of each: of those every turn would make,
+    /// enter in lists and take out again several.
+    fn poll_woken(
+        &mut self,
+        cx: &mut Context<'_>,
+        blocked: bool,
+        timer: Pin<&mut Sleep>,
+    ) -> Poll<Result<Woken, Over>> {
+        let socket = self.connection.socket();
+        if self.is_reading()
+            && let Poll::Ready(ready) = socket.poll_read_ready(cx)
+        {
+            return Poll::Ready(ready.map(|()| Woken::Readable).map_err(|_| Over));
+        }
+        if blocked {
+            if let Poll::Ready(ready) = socket.poll_write_ready(cx) {
+                return Poll::Ready(ready.map(|()| Woken::Writable).map_err(|_| Over));
+            }
+        } else if matches!(self.phase, Phase::Open) && self.cursor.poll_changed(cx).is_ready() {
+            return Poll::Ready(Ok(Woken::Writable));
+        }
+        if let Some((_, ticket)) = self.unsettled.front_mut()
+            && let Poll::Ready(outcome) = Pin::new(ticket).poll(cx)
+        {
+            return Poll::Ready(Ok(Woken::Settled(outcome)));
+        }
+        timer.poll(cx).map(|()| Ok(Woken::Due))
     }
 
     fn is_reading(&self) -> bool {
@@ -358,14 +402,6 @@ impl Session {
             }
             Phase::Leaving { .. } | Phase::Open | Phase::Left { .. } => false,
         }
-    }
-}
-
-/// Waits for the first of the unsettled publishes.
-async fn next_settled(unsettled: &mut VecDeque<(Option<u64>, Ticket)>) -> Result<Receipt, Refused> {
-    match unsettled.front_mut() {
-        Some((_, ticket)) => ticket.await,
-        None => std::future::pending().await,
     }
 }
 

@@ -27,7 +27,7 @@ use super::{
 };
 use crate::{
     channel::{hub::Hub, publisher::Publisher},
-    connection::Connection,
+    connection::{Connection, SENDER_READ, SENDER_TURN},
     shutdown::Life,
     store::{self, Receipt, Ticket, chunk::ChunkBuilder},
 };
@@ -122,6 +122,7 @@ impl FramedSession {
     pub async fn run(mut self, life: Life, drain: Duration) {
         let mut ping = Instant::now() + self.settings.ping_every;
         let mut greeted = false;
+        let mut reads = 0;
         while !(matches!(self.phase, Phase::Ending(_)) && self.answers.is_empty()) {
             let deadline = match self.phase {
                 Phase::Greeting(deadline) | Phase::Draining(deadline) | Phase::Ending(deadline) => {
@@ -138,29 +139,34 @@ impl FramedSession {
             let stopped = matches!(self.phase, Phase::Draining(_) | Phase::Ending(_));
             let outcome = tokio::select! {
                 biased;
-                () = life.stopping(), if !stopped => { self.drain(drain); Ok(()) }
-                code = evicted(&mut self.registered), if self.registered.is_some() => { self.evict(code); Ok(()) }
+                () = life.stopping(), if !stopped => { self.drain(drain); Ok(false) }
+                code = evicted(&mut self.registered), if self.registered.is_some() => { self.evict(code); Ok(false) }
                 outcome = settled(&mut self.unsettled), if !self.unsettled.is_empty() => {
                     self.settled(outcome);
-                    Ok(())
+                    Ok(false)
                 }
                 ready = ready(&self.connection, interest, reading), if reading || !self.answers.is_empty() => match ready {
                     Ok(true) => self.read(&mut greeted).await,
-                    Ok(false) => Ok(()),
+                    Ok(false) => Ok(false),
                     Err(_) => Err(Over),
                 },
-                () = sleep_until(deadline) => self.attend(&mut ping),
+                () = sleep_until(deadline) => self.attend(&mut ping).map(|()| false),
             };
-            if outcome.is_err() || self.answer().is_err() {
+            let Ok(more) = outcome else { return };
+            if self.answer().is_err() {
                 return;
             }
             tokio::select! {
                 () = self.hold() => {}
                 () = life.stopping(), if !stopped => {}
             }
-            // Receivers take what was published while it is still near; and a socket that always has something would
-            // let nobody else run, since readiness takes no budget.
-            tokio::task::yield_now().await;
+            reads += 1;
+            if !more || reads >= SENDER_TURN {
+                reads = 0;
+                // Receivers take what was published while it is still near; and a socket that always has something
+                // would let nobody else run, since readiness takes no budget.
+                tokio::task::yield_now().await;
+            }
         }
         self.connection.linger(self.settings.close).await;
     }
@@ -173,19 +179,21 @@ impl FramedSession {
             && self.unsettled_messages <= u64::from(self.settings.window_messages)
     }
 
-    async fn read(&mut self, greeted: &mut bool) -> Result<(), Over> {
+    /// Reads what is there, and acts on it; whether there is likely more.
+    async fn read(&mut self, greeted: &mut bool) -> Result<bool, Over> {
         let unparsed = &mut self.unparsed;
-        match self.connection.read_with(|bytes| {
+        let count = match self.connection.read_with(|bytes| {
             unparsed.extend_from_slice(bytes);
             bytes.len()
         }) {
             Ok(0) => return Err(Over),
-            Ok(_) => self.heard = true,
+            Ok(count) => count,
             Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
-                return Ok(());
+                return Ok(false);
             }
             Err(_) => return Err(Over),
-        }
+        };
+        self.heard = true;
         let bytes = std::mem::take(&mut self.unparsed);
         let taken = self.parse(&bytes, greeted).await;
         self.unparsed = bytes;
@@ -197,7 +205,7 @@ impl FramedSession {
             self.unparsed = BytesMut::new();
         }
         self.publish();
-        Ok(())
+        Ok(count == SENDER_READ)
     }
 
     fn acknowledge(&mut self, alias: Alias) {

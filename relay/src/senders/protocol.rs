@@ -1,7 +1,7 @@
 //! What the frames of a framed sender mean: which message is next, stored already, or refused. Pure: the session
 //! does what the steps say.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use shared::{
     ChannelId, ErrorCode, Kind, Seq,
@@ -34,7 +34,7 @@ enum State {
     Fresh,
     Known {
         claim: Claim,
-        lines: HashMap<Alias, Line>,
+        lines: BTreeMap<Alias, Line>,
     },
 }
 
@@ -125,7 +125,7 @@ impl Protocol {
 
     /// The place is the sender's.
     pub fn claimed(&mut self, claim: Claim) {
-        self.state = State::Known { claim, lines: HashMap::new() };
+        self.state = State::Known { claim, lines: BTreeMap::new() };
     }
 
     /// The channel is open under the alias.
@@ -230,7 +230,7 @@ impl Refused {
     }
 }
 
-fn open_step<'a>(lines: &HashMap<Alias, Line>, open: Open<'a>, limits: Limits, levels: Levels) -> Step<'a> {
+fn open_step<'a>(lines: &BTreeMap<Alias, Line>, open: Open<'a>, limits: Limits, levels: Levels) -> Step<'a> {
     let Open { alias, levels: wanted, first_pseq, channel } = open;
     let refuse = |code, fatal, text| Step::Refuse(Refused { code, fatal, alias, pseq: 0, text });
     if lines.contains_key(&alias) {

@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     channel::{hub::Hub, publisher::Publisher},
-    connection::Connection,
+    connection::{Connection, SENDER_READ, SENDER_TURN},
     metrics::Metrics,
     shutdown::Life,
     sniff::{RequestGuard, Watch},
@@ -65,7 +65,10 @@ struct Over;
 /// What a read brought.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Heard {
-    Bytes,
+    /// Bytes; there are likely more of them.
+    Bytes {
+        more: bool,
+    },
     Nothing,
     /// The sender is done, or what it sends can't be understood any more.
     End,
@@ -142,6 +145,7 @@ impl RawSession {
     }
 
     async fn serve(&mut self, life: &Life) {
+        let mut reads = 0;
         loop {
             let deadline = self.framer.deadline().map(Instant::from_std);
             let heard = tokio::select! {
@@ -155,29 +159,33 @@ impl RawSession {
                     let (framer, mut sink) = self.framing();
                     framer.tick(Instant::now().into_std(), &mut |piece| sink.take(piece));
                     sink.publish();
-                    Heard::Bytes
+                    Heard::Bytes { more: false }
                 }
             };
             if self.settle().await.is_err() {
                 return;
             }
-            match heard {
+            let more = match heard {
                 Heard::End => return,
                 Heard::Nothing => continue,
-                Heard::Bytes => {}
-            }
+                Heard::Bytes { more } => more,
+            };
             if self.framer.holds_back() {
                 self.publisher.hold(self.settings.hold).await;
             }
-            // Receivers take what was published while it is still near.
-            tokio::task::yield_now().await;
+            reads += 1;
+            if !more || reads >= SENDER_TURN {
+                reads = 0;
+                // Receivers take what was published while it is still near.
+                tokio::task::yield_now().await;
+            }
         }
     }
 
     /// Publishes what has arrived already, but no half line: its other half would come to another relay.
     async fn stop(&mut self) {
         for _ in 0..LAST_READS {
-            if self.read() != Heard::Bytes || self.settle().await.is_err() {
+            if !matches!(self.read(), Heard::Bytes { .. }) || self.settle().await.is_err() {
                 break;
             }
             tokio::task::yield_now().await;
@@ -215,7 +223,11 @@ impl RawSession {
             if let Some(lost) = lost {
                 outcomes.push(Outcome::Refused(lost.code(), lost.to_string()));
             }
-            if bytes.is_empty() || lost.is_some() { Heard::End } else { Heard::Bytes }
+            match bytes.len() {
+                0 => Heard::End,
+                _ if lost.is_some() => Heard::End,
+                count => Heard::Bytes { more: count == SENDER_READ },
+            }
         });
         match read {
             Ok(heard) => heard,

@@ -49,6 +49,7 @@ pub struct Place {
 pub struct Messages {
     frames: Bytes,
     count: u32,
+    payload: usize,
     source_times: Option<Box<[u64]>>,
 }
 
@@ -57,6 +58,7 @@ pub struct Messages {
 pub struct ChunkBuilder {
     frames: Vec<u8>,
     count: u32,
+    payload: usize,
     source_times: Vec<u64>,
 }
 
@@ -205,12 +207,12 @@ impl Messages {
     pub fn one(kind: Kind, payload: &[u8]) -> Self {
         let mut frames = Vec::with_capacity(ws_frame::header_len(payload.len()) + payload.len());
         ws_frame::put(&mut frames, kind, payload);
-        Self { frames: frames.into(), count: 1, source_times: None }
+        Self { frames: frames.into(), count: 1, payload: payload.len(), source_times: None }
     }
 
     /// Bytes of their payloads.
     pub fn payload_bytes(&self) -> usize {
-        ws_frame::walk(&self.frames).map(|frame| frame.payload.len()).sum()
+        self.payload
     }
 
     /// How many there are; at least one.
@@ -241,6 +243,7 @@ impl ChunkBuilder {
             self.source_times.push(source_time);
         }
         self.count += 1;
+        self.payload += payload.len();
     }
 
     /// Takes what was collected, in bytes of exactly its size; none if there is nothing.
@@ -255,7 +258,8 @@ impl ChunkBuilder {
         }
         let source_times = mem::take(&mut self.source_times);
         let source_times = (!source_times.is_empty()).then(|| source_times.into_boxed_slice());
-        Some(Messages { frames, count: mem::take(&mut self.count), source_times })
+        let (count, payload) = (mem::take(&mut self.count), mem::take(&mut self.payload));
+        Some(Messages { frames, count, payload, source_times })
     }
 }
 

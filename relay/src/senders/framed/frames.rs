@@ -37,8 +37,11 @@ impl FramedSession {
                 Decoded::Skipped(length) => taken += length,
                 Decoded::Frame(frame, length) => {
                     taken += length;
-                    let step = self.protocol.handle(frame);
-                    self.act(step).await;
+                    match self.protocol.handle(frame) {
+                        // Nearly all of them, and none of what the others may wait for.
+                        Step::Store(publish) => self.store(publish),
+                        step => self.act(step).await,
+                    }
                 }
             }
         }
