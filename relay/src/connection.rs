@@ -31,17 +31,19 @@ pub struct Connection {
     local: SocketAddr,
     /// Read already, to be read again first.
     read_ahead: Bytes,
+    batch_delay: Duration,
     _permit: OwnedSemaphorePermit,
 }
 
 impl Connection {
-    /// Takes an accepted socket; the permit is given back when the connection is dropped.
+    /// Takes an accepted socket; the permit is given back when the connection is dropped. `batch_delay` is what its
+    /// listener wants of receivers.
     ///
     /// # Errors
     /// If the socket is gone already.
-    pub fn new(socket: TcpStream, permit: OwnedSemaphorePermit) -> io::Result<Self> {
+    pub fn new(socket: TcpStream, permit: OwnedSemaphorePermit, batch_delay: Duration) -> io::Result<Self> {
         let (peer, local) = (socket.peer_addr()?, socket.local_addr()?);
-        Ok(Self { socket, peer, local, read_ahead: Bytes::new(), _permit: permit })
+        Ok(Self { socket, peer, local, read_ahead: Bytes::new(), batch_delay, _permit: permit })
     }
 
     /// Who is at the other end.
@@ -52,6 +54,11 @@ impl Connection {
     /// The address that it came to.
     pub fn local(&self) -> SocketAddr {
         self.local
+    }
+
+    /// How long a receiver waits after each write, so that what is published meanwhile goes out together.
+    pub fn batch_delay(&self) -> Duration {
+        self.batch_delay
     }
 
     /// The socket, for readiness and for writing.

@@ -9,7 +9,7 @@
 //! - [`receivers`]: cursors to WebSockets. [`http`]: upgrades and the page.
 //! - [`config`]: what an operator said, and what it means; [`cli`]: how it is said on the command line.
 //! - [`diagnostics`]: where what the relay notes goes; [`metrics`]: what is counted, and noted now and then.
-//! - [`ready`]: what is printed once it listens. [`shutdown`]: who spawns, and how everything ends.
+//! - [`runtime`]: the threads. [`ready`]: what is printed once it listens. [`shutdown`]: who spawns, and how everything ends.
 
 pub mod channel;
 pub mod cli;
@@ -23,6 +23,7 @@ pub mod metrics;
 pub mod ready;
 pub mod receivers;
 pub mod reception;
+pub mod runtime;
 pub mod senders;
 pub mod shutdown;
 pub mod sniff;

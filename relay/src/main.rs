@@ -10,6 +10,7 @@ use relay::{
     config::{self, Config},
     diagnostics,
     ready::Ready,
+    runtime,
     shutdown::Signals,
 };
 use tokio::sync::oneshot;
@@ -37,7 +38,7 @@ fn serve(serve: &Serve) -> Result<(), ExitCode> {
         return print(format_args!("{}", config.to_toml().trim_end()));
     }
     let _written = diagnostics::start(&config.log);
-    let runtime = tokio::runtime::Runtime::new().map_err(|e| fail(&e, 1))?;
+    let runtime = runtime::start(&config.runtime).map_err(|e| fail(&e, 1))?;
     runtime.block_on(run(config))
 }
 

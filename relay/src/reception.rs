@@ -27,6 +27,8 @@ pub struct ListenerSettings {
     pub accepts: Accepts,
     /// What raw senders on it are.
     pub raw: RawSettings,
+    /// How long receivers on it wait after each write, so that what is published meanwhile goes out together.
+    pub batch_delay: Duration,
 }
 
 /// What the connections of a listener may be.
@@ -115,7 +117,7 @@ impl Reception {
         let listener = Arc::clone(listener);
         self.life.spawn(async move {
             prepare(&socket, reception.settings.keepalive);
-            if let Ok(connection) = Connection::new(socket, permit) {
+            if let Ok(connection) = Connection::new(socket, permit, listener.batch_delay) {
                 reception.greet(connection, &listener).await;
             }
         });

@@ -126,6 +126,53 @@ async fn beyond_the_memory_of_all_channels_the_oldest_of_all_goes() {
 }
 
 #[tokio::test]
+async fn a_batch_delay_changes_when_messages_come_and_nothing_else() {
+    let config = "[[listener]]\naddress = \"127.0.0.1:0\"\nbatch_delay = \"100ms\"\n";
+    let mut relay = TestRelay::with_config(config, &[]).await;
+    let delayed = relay.addresses()[1];
+    let mut receiver = Receiver::json(delayed, "batched/*", "").await;
+    let mut chain = Chain::new(&receiver.hello().await);
+    let mut sender = FramedSender::connect(relay.address()).await;
+    sender.open(1, "batched/a", 1).await;
+    sender.open(2, "batched/b", 1).await;
+    let all: Vec<String> = (1..=100).map(|n| n.to_string()).collect();
+    let mut texts = Vec::new();
+    let mut next = async |texts: &mut Vec<String>| {
+        let received = receiver.next().await;
+        assert_eq!(chain.check(&received), None, "nothing is missing");
+        match received {
+            Received::Message(envelope) => texts.push(String::from_utf8(envelope.payload.into()).unwrap()),
+            Received::Control(event) => assert_eq!(event["type"], "live"),
+            Received::Closed(code, _) => return Some(code),
+            other => panic!("{other:?}"),
+        }
+        None
+    };
+    // The first is written at once, and the others while what was written before rests.
+    for (index, text) in all.iter().enumerate() {
+        let (alias, n) = (1 + (index % 2) as u16, index as u64 / 2 + 1);
+        sender.publish_all(alias, n, std::slice::from_ref(text)).await;
+        if index % 10 == 0 {
+            while texts.len() <= index {
+                assert_eq!(next(&mut texts).await, None);
+            }
+        }
+    }
+    drop(sender);
+    // Whoever stops the relay waits for no rest.
+    let stop = relay.stop();
+    let receive = async {
+        loop {
+            if let Some(code) = next(&mut texts).await {
+                return code;
+            }
+        }
+    };
+    let (finished, code) = tokio::join!(stop, receive);
+    assert_eq!((finished.code, code, texts), (Some(0), 1012, all));
+}
+
+#[tokio::test]
 async fn a_channel_that_blocks_holds_its_senders_for_a_receiver_that_reads_slowly() {
     let config = "[[channel]]\npattern = \"careful\"\nhistory = \"256KiB\"\nlag = \"block\"\nblock_for = \"10m\"\n\
                   [limits]\nsend_buffer = \"16KiB\"\n";

@@ -34,6 +34,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "receivers",
             "http",
             "reception",
+            "runtime",
             "gateway",
             "auth",
             "admission",
@@ -41,6 +42,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ),
     // What a flag says is read by the same parsers as the file.
     ("cli", &["config", "store"]),
+    ("runtime", &[]),
     ("ready", &["config", "reception"]),
 ];
 

@@ -46,12 +46,7 @@ impl TestRelay {
 
     /// Starts one whose runtime has a single worker: a task there that lets nobody else run stops everything.
     pub async fn with_one_worker(args: &[&str]) -> Self {
-        let mut command = program::command("relay");
-        command.env("TOKIO_WORKER_THREADS", "1");
-        let mut all: Vec<OsString> = vec!["--listen".into(), "127.0.0.1:0".into()];
-        all.extend(args.iter().map(OsString::from));
-        let (program, version, addresses) = serve(command, &all).await;
-        Self { program, addresses, version, args: all, config: None }
+        Self::with_config("[limits]\nworkers = 1\n", args).await
     }
 
     async fn launch(port: u16, config: Option<NamedTempFile>, more: &[&str]) -> Self {

@@ -130,6 +130,8 @@ pub(super) const HISTORY_BOUNDS: RangeInclusive<u64> = KIB..=64 * (1 << 40);
 pub(super) const MESSAGES_BOUNDS: RangeInclusive<u64> = 0..=shared::limits::MAX_SEQ;
 /// Age of what a channel keeps; 0 is any age.
 pub(super) const AGE_BOUNDS: RangeInclusive<u64> = 0..=100 * YEAR;
+/// How long what is published may wait to be written together. More is no batch, but a delay.
+pub(super) const BATCH_DELAY_BOUNDS: RangeInclusive<u64> = 0..=1000 * MS;
 /// How long senders are held for slow receivers.
 pub(super) const BLOCK_BOUNDS: RangeInclusive<u64> = MS..=HOUR;
 
@@ -169,6 +171,8 @@ macro_rules! wait {
 
 /// Every key of `[limits]` and `[timeouts]`, in the order in which they are printed.
 pub(super) static KEYS: &[Key] = &[
+    // More than this the runtime does not take.
+    number!("limits", "workers", Count, 0..=32_768, runtime.workers),
     number!("limits", "connections", Count, 1..=MANY, connections.connections),
     number!("limits", "channels", Count, 1..=MANY, store.channels),
     number!("limits", "producers", Count, 1..=MANY, store.producers),

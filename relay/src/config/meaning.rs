@@ -218,6 +218,7 @@ impl Settling<'_> {
             address: address.value,
             accepts: Accepts::Everything,
             raw: RawSettings { first_line: true, ..default_raw(max_message) },
+            batch_delay: Duration::ZERO,
         };
         config.listeners = listen.iter().map(everything).collect();
         for said in &raw.listeners {
@@ -303,7 +304,8 @@ fn listener(raw: &RawListener, max_message: usize) -> ListenerSettings {
         },
         Accepts::Http | Accepts::Framed => default,
     };
-    ListenerSettings { address: raw.address.value, accepts: raw.accepts, raw: settings }
+    let batch_delay = Duration::from_micros(raw.batch_delay.unwrap_or(0));
+    ListenerSettings { address: raw.address.value, accepts: raw.accepts, raw: settings, batch_delay }
 }
 
 /// Whether the system would refuse the second address after the first.

@@ -37,6 +37,7 @@ use crate::{
     http::HttpSettings,
     receivers::ReceiverSettings,
     reception::{Accepts, ConnectionSettings, ListenerSettings},
+    runtime::RuntimeSettings,
     senders::{RawSettings, SenderSettings, framing::Framing},
     store::{Retention, StoreSettings},
 };
@@ -54,6 +55,8 @@ pub struct Config {
     pub listeners: Vec<ListenerSettings>,
     /// Whether addresses that others can reach are meant.
     pub open: bool,
+    /// Of what everything runs on.
+    pub runtime: RuntimeSettings,
     /// Of all connections.
     pub connections: ConnectionSettings,
     /// Of HTTP connections.
@@ -128,8 +131,10 @@ impl Default for Config {
                 address: (Ipv4Addr::LOCALHOST, DEFAULT_PORT).into(),
                 accepts: Accepts::Everything,
                 raw: RawSettings { first_line: true, ..default_raw(limits::MAX_MESSAGE) },
+                batch_delay: Duration::ZERO,
             }],
             open: false,
+            runtime: RuntimeSettings { workers: 0 },
             connections: ConnectionSettings {
                 connections: 16_384,
                 sniff: Duration::from_secs(10),

@@ -53,13 +53,17 @@ fn write(out: &mut String, config: &Config) -> fmt::Result {
 /// Whether it is what `listen` makes of an address.
 fn is_plain(listener: &ListenerSettings, max_message: usize) -> bool {
     listener.accepts == Accepts::Everything
+        && listener.batch_delay.is_zero()
         && listener.raw == RawSettings { first_line: true, ..default_raw(max_message) }
 }
 
 fn write_listener(out: &mut String, listener: &ListenerSettings) -> fmt::Result {
-    let ListenerSettings { address, accepts, raw } = listener;
+    let ListenerSettings { address, accepts, raw, batch_delay } = listener;
     writeln!(out, "\n[[listener]]\naddress = \"{address}\"")?;
     writeln!(out, "accepts = {}", quoted(word(&ACCEPTS, *accepts)))?;
+    if matches!(accepts, Accepts::Everything | Accepts::Http) {
+        writeln!(out, "batch_delay = {}", Unit::Wait.print(keys::micros(*batch_delay)))?;
+    }
     if matches!(accepts, Accepts::Http | Accepts::Framed) {
         return Ok(());
     }

@@ -48,6 +48,8 @@ pub(super) struct RawListener {
     pub(super) framing: Option<Said<Framing>>,
     pub(super) first_line: Option<bool>,
     pub(super) max_message: Option<Said<u64>>,
+    /// Microseconds.
+    pub(super) batch_delay: Option<u64>,
 }
 
 /// A `[[channel]]`.
@@ -122,6 +124,7 @@ impl Raw {
                 framing: raw.framing.clone().map(|value| Said { value, by }),
                 first_line: None,
                 max_message: None,
+                batch_delay: None,
             });
         }
         self.open |= flags.open;
@@ -193,6 +196,11 @@ impl Raw {
         let max_message = section.number("max_message", Unit::Size).and_then(|said| {
             bounded(&mut section, "max_message", said, |v| keys::within(v, Unit::Size, &keys::MESSAGE_BOUNDS))
         });
+        let batch_delay = section.number("batch_delay", Unit::Wait).and_then(|said| {
+            bounded(&mut section, "batch_delay", said, |v| {
+                keys::within(v, Unit::Wait, &keys::BATCH_DELAY_BOUNDS)
+            })
+        });
         if !section.has("address") {
             section.mistake(
                 Mistake::at(section.span(), "[[listener]] needs an `address`")
@@ -219,6 +227,10 @@ impl Raw {
                 }
             }
         }
+        if let (Accepts::Raw | Accepts::Framed, Some(span)) = (accepts, place(&batch_delay)) {
+            let message = "`batch_delay` is for receivers, which this [[listener]] does not accept";
+            section.mistake(Mistake::at(span, message).label("remove it, or set accepts = \"everything\""));
+        }
         section.end();
         let Some(address) = address else {
             self.lost_address = true;
@@ -232,6 +244,7 @@ impl Raw {
             framing: framing.filter(|_| !wrong_limit),
             first_line: first_line.map(|said| said.value),
             max_message,
+            batch_delay: batch_delay.map(|said| said.value),
         });
     }
 

@@ -3,11 +3,13 @@
 //! - [`protocol`]: what a receiver asks for, and what its commands mean; pure.
 //! - [`inbound`]: what its frames may be, before they are understood.
 //! - [`outbound`]: whole frames only: chunks and control frames share one socket, which has one writer.
+//! - [`rest`]: how writes are put off to become fewer. [`vigil`]: whether the receiver is still there.
 //! - [`session`]: cursor → socket, and back.
 
 pub mod inbound;
 pub mod outbound;
 pub mod protocol;
+mod rest;
 pub mod session;
 mod vigil;
 

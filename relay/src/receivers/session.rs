@@ -31,6 +31,7 @@ use super::{
     inbound::FrameCounter,
     outbound::{Outbound, Turn},
     protocol::{Lag, Request},
+    rest::Rest,
     vigil::{Due, Vigil},
 };
 use crate::{
@@ -80,6 +81,7 @@ pub struct Session {
     /// The last message that it published itself.
     own: Seq,
     vigil: Vigil,
+    rest: Rest,
     phase: Phase,
 }
 
@@ -157,6 +159,7 @@ impl Session {
             .max_frame_size(Some(max_inbound));
         let mut session = Self {
             vigil: Vigil::new(Instant::now(), &settings),
+            rest: Rest::new(connection.batch_delay()),
             connection,
             form,
             channel,
@@ -255,7 +258,10 @@ impl Session {
             if let Poll::Ready(ready) = socket.poll_write_ready(cx) {
                 return Poll::Ready(ready.map(|()| Woken::Writable).map_err(|_| Over));
             }
-        } else if matches!(self.phase, Phase::Open) && self.cursor.poll_changed(cx).is_ready() {
+        } else if matches!(self.phase, Phase::Open)
+            && self.rest.end().is_none()
+            && self.cursor.poll_changed(cx).is_ready()
+        {
             return Poll::Ready(Ok(Woken::Writable));
         }
         if let Some((_, ticket)) = self.unsettled.front_mut()
@@ -264,6 +270,14 @@ impl Session {
             return Poll::Ready(Ok(Woken::Settled(outcome)));
         }
         timer.poll(cx).map(|()| Ok(Woken::Due))
+    }
+
+    /// Whether what is published waits, to go out together with more.
+    fn is_resting(&mut self) -> bool {
+        if !self.live || !matches!(self.phase, Phase::Open) || self.hub.is_stopping() {
+            self.rest.end_now();
+        }
+        self.rest.goes_on(Instant::now())
     }
 
     fn is_reading(&self) -> bool {
@@ -275,8 +289,9 @@ impl Session {
     }
 
     fn deadline(&self) -> Instant {
+        let vigil = self.vigil.deadline(&self.settings);
         match self.phase {
-            Phase::Open => self.vigil.deadline(&self.settings),
+            Phase::Open => self.rest.end().map_or(vigil, |end| end.min(vigil)),
             Phase::Leaving { deadline, .. } | Phase::Left { deadline } => deadline,
         }
     }
@@ -309,9 +324,10 @@ impl Session {
                 self.say_farewell();
             }
             self.tell_untold();
+            let resting = self.is_resting();
             let cursor = match (&self.phase, self.backfills.front_mut()) {
                 (Phase::Left { .. }, _) => None,
-                _ if !self.untold.is_empty() => None,
+                _ if resting || !self.untold.is_empty() => None,
                 (_, Some(backfill)) => Some(backfill),
                 (_, None) => Some(&mut self.cursor),
             };
@@ -327,6 +343,12 @@ impl Session {
                 }
                 Turn::Head => {
                     self.vigil.drained();
+                    if resting {
+                        return Ok(turn);
+                    }
+                    if written > 0 {
+                        self.rest.begin(Instant::now());
+                    }
                     if !self.at_head().await? {
                         return Ok(turn);
                     }

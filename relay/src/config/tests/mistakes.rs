@@ -181,6 +181,17 @@ fn what_raw_senders_are_is_not_said_where_there_are_none() {
 }
 
 #[test]
+fn how_receivers_wait_is_not_said_where_there_are_none_and_is_no_long_delay() {
+    let told = wrong("[[listener]]\naddress = \"127.0.0.1:1\"\naccepts = \"raw\"\nbatch_delay = \"4ms\"\n");
+    let expected = r#"error: relay.toml:4:15: `batch_delay` is for receivers, which this [[listener]] does not accept
+  4 | batch_delay = "4ms"
+    |               ^^^^^ remove it, or set accepts = "everything""#;
+    similar(&told, expected);
+    let told = wrong("[[listener]]\naddress = \"127.0.0.1:1\"\nbatch_delay = \"2s\"\n");
+    assert!(told.contains("`batch_delay`") && told.contains("must be at most 1s"), "{told}");
+}
+
+#[test]
 fn a_framing_is_suggested_and_fits_the_limit() {
     let told = wrong("[[listener]]\naddress = \"127.0.0.1:1\"\nframing = \"lines\"\n");
     assert!(told.starts_with("error: relay.toml:3:11: invalid value `lines` for `framing`: "), "{told}");
