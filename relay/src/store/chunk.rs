@@ -3,7 +3,6 @@
 
 use std::{
     collections::VecDeque,
-    io::Write as _,
     mem,
     sync::{Arc, Mutex, PoisonError, Weak},
 };
@@ -161,6 +160,7 @@ impl Chunk {
         let per_message = 96 + self.channel.as_str().len();
         let mut out =
             Vec::with_capacity(self.messages.frames.len() + self.messages.count as usize * per_message);
+        let begin = format!(r#"{{"type":"message","channel":"{}","#, self.channel);
         let mut json = Vec::new();
         let mut prev = self.prev;
         for (index, frame) in ws_frame::walk(&self.messages.frames).enumerate() {
@@ -177,7 +177,7 @@ impl Chunk {
                 }
                 Subprotocol::Json => {
                     json.clear();
-                    self.put_json(&mut json, seq, prev, time, &frame);
+                    Self::put_json(&mut json, begin.as_bytes(), [seq.0, prev.0, time], &frame);
                     ws_frame::put(&mut out, Kind::Text, &json);
                 }
             }
@@ -187,14 +187,16 @@ impl Chunk {
     }
 
     /// The same text as `shared::receiver::Event::Message`, written without its intermediate values: this is
-    /// done for every message that any json receiver gets.
-    fn put_json(&self, out: &mut Vec<u8>, seq: Seq, prev: Seq, time: u64, frame: &ws_frame::Frame<'_>) {
-        let name = self.channel.as_str();
-        write!(out, r#"{{"type":"message","channel":"{name}","seq":{seq},"prev":{prev},"time":{time},"#)
-            .expect("writing to memory does not fail");
+    /// done for every message that any json receiver gets. `begin` is what is the same for all of the chunk.
+    fn put_json(out: &mut Vec<u8>, begin: &[u8], [seq, prev, time]: [u64; 3], frame: &ws_frame::Frame<'_>) {
+        out.put_slice(begin);
+        for (key, number) in [(&br#""seq":"#[..], seq), (br#","prev":"#, prev), (br#","time":"#, time)] {
+            out.put_slice(key);
+            out.put_slice(itoa::Buffer::new().format(number).as_bytes());
+        }
         let (key, text) = match Data::new(frame.kind, frame.payload) {
-            Data::Text(text) => (&br#""text":"#[..], text),
-            Data::Base64(text) => (&br#""base64":"#[..], text),
+            Data::Text(text) => (&br#","text":"#[..], text),
+            Data::Base64(text) => (&br#","base64":"#[..], text),
         };
         out.put_slice(key);
         serde_json::to_writer(&mut *out, &text).expect("writing text to memory does not fail");
