@@ -240,8 +240,8 @@ impl Session {
         Ok(())
     }
 
-    /// Waits by wakers that the socket and the cursor keep, not by futures of each: of those every turn would make,
-    /// enter in lists and take out again several.
+    /// Waits by the wakers that the socket and the cursor keep. Futures of theirs would be made, entered in lists that
+    /// all share, and taken out again, in every turn.
     fn poll_woken(
         &mut self,
         cx: &mut Context<'_>,
@@ -274,7 +274,10 @@ impl Session {
 
     /// Whether what is published waits, to go out together with more.
     fn is_resting(&mut self) -> bool {
-        if !self.live || !matches!(self.phase, Phase::Open) || self.hub.is_stopping() {
+        if self.rest.end().is_none() {
+            return false;
+        }
+        if !matches!(self.phase, Phase::Open) || self.hub.is_stopping() {
             self.rest.end_now();
         }
         self.rest.goes_on(Instant::now())
