@@ -65,7 +65,8 @@ impl Seq {
 impl Kind {
     /// The kind that bytes of no declared kind have: text if they are valid UTF-8.
     pub fn of(payload: &[u8]) -> Self {
-        if std::str::from_utf8(payload).is_ok() { Self::Text } else { Self::Binary }
+        // Nearly all text is ASCII, which is told in half the time.
+        if payload.is_ascii() || std::str::from_utf8(payload).is_ok() { Self::Text } else { Self::Binary }
     }
 }
 

@@ -46,9 +46,9 @@ pub struct FramedSession {
     registered: Option<Registered>,
     publishers: HashMap<Alias, Publisher>,
     unparsed: BytesMut,
-    /// Messages of one alias that go to the store together, the last of them with this pseq.
+    /// Messages of one alias that go to the store together.
     builder: ChunkBuilder,
-    building: Option<(Alias, u64)>,
+    building: Option<Building>,
     unsettled: VecDeque<Unsettled>,
     unsettled_bytes: usize,
     unsettled_messages: u64,
@@ -60,6 +60,14 @@ pub struct FramedSession {
     heard: bool,
     misses: u32,
     phase: Phase,
+}
+
+/// Of which alias messages are collected, up to which pseq, and how many bytes they have.
+#[derive(Debug)]
+struct Building {
+    alias: Alias,
+    last: u64,
+    bytes: usize,
 }
 
 #[derive(Debug)]

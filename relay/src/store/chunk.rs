@@ -47,8 +47,9 @@ pub struct Place {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Messages {
     frames: Bytes,
+    /// Bytes of memory that the frames take.
+    allocated: usize,
     count: u32,
-    payload: usize,
     source_times: Option<Box<[u64]>>,
 }
 
@@ -57,7 +58,6 @@ pub struct Messages {
 pub struct ChunkBuilder {
     frames: Vec<u8>,
     count: u32,
-    payload: usize,
     source_times: Vec<u64>,
 }
 
@@ -119,7 +119,7 @@ impl Chunk {
     /// What it costs in memory, in its raw form.
     pub fn cost(&self) -> u64 {
         let times = self.messages.source_times.as_ref().map_or(0, |t| 8 * t.len() as u64);
-        self.messages.frames.len() as u64 + times + OVERHEAD
+        self.messages.allocated as u64 + times + OVERHEAD
     }
 
     /// Its messages as frames of that subprotocol; kept for the next receiver that wants them.
@@ -209,12 +209,7 @@ impl Messages {
     pub fn one(kind: Kind, payload: &[u8]) -> Self {
         let mut frames = Vec::with_capacity(ws_frame::header_len(payload.len()) + payload.len());
         ws_frame::put(&mut frames, kind, payload);
-        Self { frames: frames.into(), count: 1, payload: payload.len(), source_times: None }
-    }
-
-    /// Bytes of their payloads.
-    pub fn payload_bytes(&self) -> usize {
-        self.payload
+        Self { allocated: frames.capacity(), frames: frames.into(), count: 1, source_times: None }
     }
 
     /// How many there are; at least one.
@@ -245,23 +240,26 @@ impl ChunkBuilder {
             self.source_times.push(source_time);
         }
         self.count += 1;
-        self.payload += payload.len();
     }
 
-    /// Takes what was collected, in bytes of exactly its size; none if there is nothing.
+    /// Takes what was collected; none if there is nothing. In bytes of exactly its size, or in the buffer itself if
+    /// that is about as large: a busy sender's messages are copied once then.
     pub fn take(&mut self) -> Option<Messages> {
         if self.count == 0 {
             return None;
         }
-        let frames = Bytes::copy_from_slice(&self.frames);
+        let (frames, allocated) = if self.frames.len() >= CHUNK_BYTES - CHUNK_BYTES / 8 {
+            let next = Vec::with_capacity(CHUNK_BYTES);
+            let frames = mem::replace(&mut self.frames, next);
+            let allocated = frames.capacity();
+            (Bytes::from(frames), allocated)
+        } else {
+            (Bytes::copy_from_slice(&self.frames), self.frames.len())
+        };
         self.frames.clear();
-        if self.frames.capacity() > 4 * CHUNK_BYTES {
-            self.frames = Vec::new();
-        }
         let source_times = mem::take(&mut self.source_times);
         let source_times = (!source_times.is_empty()).then(|| source_times.into_boxed_slice());
-        let (count, payload) = (mem::take(&mut self.count), mem::take(&mut self.payload));
-        Some(Messages { frames, count, payload, source_times })
+        Some(Messages { frames, allocated, count: mem::take(&mut self.count), source_times })
     }
 }
 

@@ -10,7 +10,7 @@ use shared::{
 };
 use tracing::debug;
 
-use super::{FramedSession, Phase, Unsettled};
+use super::{Building, FramedSession, Phase, Unsettled};
 use crate::{
     channel::{hub::now, publisher::Publisher},
     senders::{
@@ -117,25 +117,26 @@ impl FramedSession {
 
     fn store(&mut self, publish: Publish<'_>) {
         let Publish { alias, pseq, kind, source_time, payload } = publish;
-        let other = self.building.is_some_and(|(building, _)| building != alias);
+        let other = self.building.as_ref().is_some_and(|building| building.alias != alias);
         if other || self.builder.is_full_for(payload.len()) {
             self.publish();
         }
         self.builder.push(kind, payload, source_time.unwrap_or(0));
-        self.building = Some((alias, pseq));
+        let building = self.building.get_or_insert(Building { alias, last: pseq, bytes: 0 });
+        building.last = pseq;
+        building.bytes += payload.len();
         self.unsettled_bytes += payload.len();
     }
 
     /// Hands what was collected to the store.
     pub(super) fn publish(&mut self) {
-        let (Some((alias, last)), Some(messages)) = (self.building.take(), self.builder.take()) else {
-            return;
-        };
+        let (Some(building), Some(messages)) = (self.building.take(), self.builder.take()) else { return };
+        let Building { alias, last, bytes } = building;
         let (Some(publisher), Some(stamp)) = (self.publishers.get(&alias), self.protocol.hand(alias, last))
         else {
             return;
         };
-        let (bytes, count) = (messages.payload_bytes(), messages.count());
+        let count = messages.count();
         self.unsettled_messages += count;
         let ticket = publisher.publish(messages, Some(stamp));
         self.unsettled.push_back(Unsettled { alias, last, bytes, count, ticket });

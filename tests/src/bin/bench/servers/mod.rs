@@ -32,6 +32,7 @@ pub(crate) mod name {
     pub(crate) const RELAY: &str = "relay";
     pub(crate) const RELAY_BINARY: &str = "relay.v1.binary";
     pub(crate) const RELAY_JSON: &str = "relay.v1.json";
+    pub(crate) const RELAY_FRAMED: &str = "relay, framed sender";
     pub(crate) const RELAY_BATCHED: &str = "relay, batch_delay";
     pub(crate) const RELAY_TWO_WORKERS: &str = "relay, 2 workers";
     pub(crate) const BARE: &str = "bare send";
@@ -117,6 +118,7 @@ pub(crate) fn all() -> Vec<Box<dyn Server>> {
         Box::new(relay::Relay::RAW),
         Box::new(relay::Relay::BINARY),
         Box::new(relay::Relay::JSON),
+        Box::new(relay::Relay::FRAMED),
         Box::new(relay::Relay::BATCHED),
         Box::new(relay::Relay::TWO_WORKERS),
         Box::new(bare::Bare),

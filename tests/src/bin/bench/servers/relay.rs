@@ -1,4 +1,5 @@
-//! The relay: a framed sender publishes, WebSocket receivers get what they have subscribed.
+//! The relay: a raw sender publishes lines, or a framed one where it has several channels or shall be acknowledged;
+//! WebSocket receivers get what they have subscribed.
 
 use std::{
     fs,
@@ -35,14 +36,27 @@ use crate::{
 pub(super) struct Relay {
     name: &'static str,
     form: Form,
+    sender: Sender,
     workers: u32,
     /// More keys of its listener.
     listener: &'static str,
 }
 
+/// Who publishes to a single channel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Sender {
+    /// Writes lines and hears nothing: as the core protocol of NATS does, and whatever writes to a socket.
+    Raw,
+    /// Numbers its messages and is told what is stored.
+    Framed,
+}
+
 impl Relay {
     /// Receivers without a subprotocol.
-    pub(super) const RAW: Self = Self { name: name::RELAY, form: Form::Raw, workers: 1, listener: "" };
+    pub(super) const RAW: Self =
+        Self { name: name::RELAY, form: Form::Raw, sender: Sender::Raw, workers: 1, listener: "" };
+    /// With a sender that is told what is stored.
+    pub(super) const FRAMED: Self = Self { name: name::RELAY_FRAMED, sender: Sender::Framed, ..Self::RAW };
     /// Receivers of `relay.v1.binary`.
     pub(super) const BINARY: Self = Self { name: name::RELAY_BINARY, form: Form::Binary, ..Self::RAW };
     /// Receivers of `relay.v1.json`.
@@ -56,8 +70,11 @@ impl Relay {
     /// Writes its configuration: all defaults, but that no ping comes between messages.
     fn configure(&self, place: &Place, address: SocketAddr) -> Result<PathBuf> {
         let path = place.folder.join("relay.toml");
-        let Self { listener, .. } = self;
-        let text = format!("[timeouts]\nping = \"10m\"\n\n[[listener]]\naddress = \"{address}\"\n{listener}");
+        let Self { listener, workers, .. } = self;
+        let text = format!(
+            "[limits]\nworkers = {workers}\n\n[timeouts]\nping = \"10m\"\n\n\
+             [[listener]]\naddress = \"{address}\"\n{listener}"
+        );
         fs::write(&path, text)?;
         Ok(path)
     }
@@ -81,11 +98,10 @@ impl Server for Relay {
         let address = free_address()?;
         let mut command = Command::new(place.programs.join("relay"));
         command.args(["serve", "--log", "warn", "--config"]).arg(self.configure(place, address)?);
-        command.env("TOKIO_WORKER_THREADS", self.workers.to_string());
         let cores = if self.workers == 1 { place.cores } else { "0,1" };
         let mut process = Process::start(cores, &place.folder, "relay", &command)?;
         process.listening(&[address])?;
-        Ok(Running { process, dialect: Box::new(Speaks { address, form: self.form }) })
+        Ok(Running { process, dialect: Box::new(Speaks { address, form: self.form, sender: self.sender }) })
     }
 }
 
@@ -93,6 +109,7 @@ impl Server for Relay {
 struct Speaks {
     address: SocketAddr,
     form: Form,
+    sender: Sender,
 }
 
 impl Dialect for Speaks {
@@ -137,6 +154,11 @@ impl Dialect for Speaks {
     }
 
     fn publish(&self, channels: &[String]) -> Result<(TcpStream, Box<dyn Publish>)> {
+        if let (Sender::Raw, [channel]) = (self.sender, channels) {
+            let mut socket = websocket::connect(self.address)?;
+            writeln!(socket, "RELAY/1 channel={channel} framing=line")?;
+            return Ok((socket, Box::new(Lines)));
+        }
         let mut out = Vec::new();
         encode_preamble(&mut out);
         let producer = ProducerId(std::array::from_fn(|_| fastrand::u8(..)));
@@ -158,6 +180,26 @@ impl Dialect for Speaks {
 
     fn most_in_flight(&self) -> u64 {
         u64::MAX
+    }
+}
+
+/// A raw sender.
+#[derive(Debug)]
+struct Lines;
+
+impl Publish for Lines {
+    fn room(&self) -> u64 {
+        u64::MAX
+    }
+
+    fn publish(&mut self, _channel: usize, payload: &[u8], out: &mut Vec<u8>) {
+        out.extend_from_slice(payload);
+        out.push(b'\n');
+    }
+
+    fn answers(&mut self, input: &mut Vec<u8>, _out: &mut Vec<u8>) -> Result<()> {
+        ensure!(input.is_empty(), "the relay said `{}` to a raw sender", input.escape_ascii());
+        Ok(())
     }
 }
 

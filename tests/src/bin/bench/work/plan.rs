@@ -65,7 +65,7 @@ const PEERS: &[&str] = &[
 /// Those whose cost per delivery leaves something in a second for a thousand receivers and more.
 const FAST: &[&str] = &[name::RELAY, name::BARE, name::NATS];
 const CHANNELS: &[&str] = &[name::RELAY, name::NATS];
-const FORMS: &[&str] = &[name::RELAY, name::RELAY_BINARY, name::RELAY_JSON];
+const FORMS: &[&str] = &[name::RELAY, name::RELAY_FRAMED, name::RELAY_BINARY, name::RELAY_JSON];
 const WORKERS: &[&str] = &[name::RELAY, name::RELAY_TWO_WORKERS];
 const BATCHED: &[&str] = &[name::RELAY, name::RELAY_BATCHED, name::BARE, name::NATS];
 const RELAY: &[&str] = &[name::RELAY];
@@ -127,7 +127,7 @@ pub(crate) fn all(scale: Scale) -> Vec<Work> {
     );
     add(
         "forms-100x128".into(),
-        "100 × 128 B by subprotocol".into(),
+        "100 × 128 B by sender and subprotocol".into(),
         Kind::Closed(fan_out(100, 128), Window::Bytes),
         FORMS,
     );
