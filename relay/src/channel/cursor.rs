@@ -260,8 +260,7 @@ impl Cursor {
     /// Is ready when there is something new.
     pub fn poll_changed(&mut self, cx: &Context<'_>) -> Poll<()> {
         if self.view.news() == self.news {
-            // What comes before this is seen below, and what comes after it wakes.
-            self.progress.wait(cx.waker());
+            self.view.wait(&self.progress, cx.waker());
         }
         let news = self.view.news();
         if std::mem::replace(&mut self.news, news) == news { Poll::Pending } else { Poll::Ready(()) }

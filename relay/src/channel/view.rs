@@ -4,8 +4,9 @@
 use std::{
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
+    task::Waker,
     time::Duration,
 };
 
@@ -30,6 +31,8 @@ pub(super) struct View {
     ring: Mutex<Ring>,
     /// How often there was something for receivers to look at.
     news: AtomicU64,
+    /// A receiver waits since they were woken last: under load most publishes find none.
+    asleep: AtomicBool,
     /// Locked after the ring, where both are.
     receivers: Mutex<Receivers>,
     calm: Mutex<Option<Calm>>,
@@ -63,6 +66,7 @@ impl View {
             selection,
             ring: Mutex::new(Ring::new(head)),
             news: AtomicU64::new(0),
+            asleep: AtomicBool::new(false),
             receivers: Mutex::default(),
             calm: Mutex::default(),
             charged_until: Mutex::default(),
@@ -81,9 +85,17 @@ impl View {
     }
 
     /// How often there was something for receivers to look at: what they compare to know whether there is something
-    /// new. Then they are woken, those that [wait](Progress::wait).
+    /// new.
     pub(super) fn news(&self) -> u64 {
-        self.news.load(Ordering::Acquire)
+        self.news.load(Ordering::SeqCst)
+    }
+
+    /// Has a receiver woken when there is something new from now on: it has to look at the [news](Self::news) once
+    /// more, for what came before.
+    pub(super) fn wait(&self, progress: &Progress, waker: &Waker) {
+        progress.wait(waker);
+        // In one order with the news: either this is seen by who publishes, or the news by who waits.
+        self.asleep.store(true, Ordering::SeqCst);
     }
 
     /// A receiver that begins at a place of its own.
@@ -114,8 +126,10 @@ impl View {
 
     /// Lets every receiver look up, though there is nothing new.
     pub(super) fn wake(&self) {
-        self.news.fetch_add(1, Ordering::Release);
-        lock(&self.receivers).wake();
+        self.news.fetch_add(1, Ordering::SeqCst);
+        if self.asleep.swap(false, Ordering::SeqCst) {
+            lock(&self.receivers).wake();
+        }
     }
 
     /// Chunks with messages after a position: at most `limit`, and so many that they cost about `bytes`.

@@ -9,8 +9,9 @@ use tokio::net::TcpStream;
 
 use crate::channel::cursor::{Cursor, Next, Ready};
 
-/// Slices in one write: more gain nothing, and this many fit the stack.
-const SLICES: usize = 64;
+/// Chunks in one write, with which goes what waits besides: more slices than 1 024 the system does not take. Where
+/// chunks are large, the bytes of a turn are reached with a few.
+const CHUNKS: usize = 1022;
 
 /// What is to be written to one receiver besides what its cursor gives.
 #[derive(Debug, Default)]
@@ -69,7 +70,7 @@ impl Outbound {
         loop {
             ready.clear();
             let next = match &mut cursor {
-                Some(cursor) => cursor.peek(SLICES - 2, left as u64, &mut ready),
+                Some(cursor) => cursor.peek(CHUNKS, left as u64, &mut ready),
                 None => Next::Head,
             };
             if ready.is_empty() && !self.is_waiting() {
@@ -91,14 +92,10 @@ impl Outbound {
     }
 
     fn write_once(&self, socket: &TcpStream, ready: &[Ready]) -> io::Result<usize> {
-        let mut slices = [IoSlice::new(&[]); SLICES];
-        slices[0] = IoSlice::new(&self.begun);
-        slices[1] = IoSlice::new(&self.control);
-        for (slice, ready) in slices[2..].iter_mut().zip(ready) {
-            *slice = IoSlice::new(&ready.frames);
-        }
-        let from = usize::from(self.begun.is_empty());
-        socket.try_write_vectored(&slices[from..2 + ready.len()])
+        let mut slices = Vec::with_capacity(2 + ready.len());
+        let waiting = [&self.begun[..], &self.control].into_iter().filter(|bytes| !bytes.is_empty());
+        slices.extend(waiting.chain(ready.iter().map(|ready| &ready.frames[..])).map(IoSlice::new));
+        socket.try_write_vectored(&slices)
     }
 
     /// Notes that so many bytes went out.

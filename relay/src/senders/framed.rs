@@ -212,7 +212,6 @@ impl FramedSession {
         if self.unparsed.is_empty() {
             self.unparsed = BytesMut::new();
         }
-        self.publish();
         Ok(count == SENDER_READ)
     }
 

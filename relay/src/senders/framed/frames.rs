@@ -31,41 +31,41 @@ impl FramedSession {
             *greeted = true;
             taken = length;
         }
-        while !matches!(self.phase, Phase::Ending(_)) {
-            match decode_sender(&bytes[taken..], max_frame)? {
-                Decoded::Incomplete(_) => break,
-                Decoded::Skipped(length) => taken += length,
-                Decoded::Frame(frame, length) => {
+        let mut others = Vec::new();
+        let outcome = loop {
+            if matches!(self.phase, Phase::Ending(_)) {
+                break Ok(taken);
+            }
+            match decode_sender(&bytes[taken..], max_frame) {
+                Ok(Decoded::Incomplete(_)) => break Ok(taken),
+                Ok(Decoded::Skipped(length)) => taken += length,
+                Ok(Decoded::Frame(frame, length)) => {
                     taken += length;
                     match self.protocol.handle(frame) {
-                        // Nearly all of them, and none of what the others may wait for.
-                        Step::Store(publish) => self.store(publish),
-                        step => self.act(step).await,
+                        Step::Store(publish) => self.store(publish, &mut others),
+                        step => {
+                            // What is done and answered is so in the order of frames.
+                            self.publish_all(&mut others);
+                            self.act(step).await;
+                        }
                     }
                 }
+                Err(e) => break Err(e),
             }
-        }
-        Ok(taken)
+        };
+        self.publish_all(&mut others);
+        outcome
     }
 
     async fn act(&mut self, step: Step<'_>) {
         match step {
-            Step::Store(publish) => self.store(publish),
-            Step::Nothing => {}
+            Step::Store(_) | Step::Nothing => {}
             Step::Acknowledge(alias) => self.acknowledge(alias),
             Step::Pong(number) => self.say(&RelayFrame::Pong(number)),
-            Step::Refuse(refused) => {
-                // Answers come in the order of messages.
-                self.publish();
-                self.refuse(&refused, 0);
-            }
-            Step::Done => {
-                self.publish();
-                self.end();
-            }
+            Step::Refuse(refused) => self.refuse(&refused, 0),
+            Step::Done => self.end(),
             Step::Claim(hello) => self.claim(hello).await,
             Step::Open(alias, channel, first_pseq) => {
-                self.publish();
                 let Some(claim) = self.protocol.claim() else { return };
                 let store = Arc::clone(self.hub.store());
                 match store.open(claim, &channel, first_pseq).await {
@@ -115,10 +115,32 @@ impl FramedSession {
         }
     }
 
-    fn store(&mut self, publish: Publish<'_>) {
+    /// Collects a message, or puts it to `others` where those of another alias are collected: what one read has of
+    /// each is to be one chunk, also if they come by turns.
+    fn store<'a>(&mut self, publish: Publish<'a>, others: &mut Vec<Publish<'a>>) {
+        if self.building.as_ref().is_some_and(|building| building.alias != publish.alias) {
+            others.push(publish);
+        } else {
+            self.collect(publish);
+        }
+    }
+
+    /// Hands what was collected to the store, then the others, each alias by itself.
+    fn publish_all(&mut self, others: &mut Vec<Publish<'_>>) {
+        self.publish();
+        others.sort_by_key(|publish| publish.alias);
+        for publish in others.drain(..) {
+            if self.building.as_ref().is_some_and(|building| building.alias != publish.alias) {
+                self.publish();
+            }
+            self.collect(publish);
+        }
+        self.publish();
+    }
+
+    fn collect(&mut self, publish: Publish<'_>) {
         let Publish { alias, pseq, kind, source_time, payload } = publish;
-        let other = self.building.as_ref().is_some_and(|building| building.alias != alias);
-        if other || self.builder.is_full_for(payload.len()) {
+        if self.builder.is_full_for(payload.len()) {
             self.publish();
         }
         self.builder.push(kind, payload, source_time.unwrap_or(0));
@@ -129,7 +151,7 @@ impl FramedSession {
     }
 
     /// Hands what was collected to the store.
-    pub(super) fn publish(&mut self) {
+    fn publish(&mut self) {
         let (Some(building), Some(messages)) = (self.building.take(), self.builder.take()) else { return };
         let Building { alias, last, bytes } = building;
         let (Some(publisher), Some(stamp)) = (self.publishers.get(&alias), self.protocol.hand(alias, last))
