@@ -42,7 +42,7 @@ pub(crate) struct Measure {
     pub(crate) servers: Vec<String>,
 
     /// How often each server does each work
-    #[arg(long, value_name = "N", default_value = "3")]
+    #[arg(long, value_name = "N", default_value = "5")]
     pub(crate) rounds: NonZero<u32>,
 
     /// Length of each run, in seconds; the first quarter is not measured

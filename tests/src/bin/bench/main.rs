@@ -94,7 +94,20 @@ fn measure(measure: &Measure) -> Result<()> {
         }
     }
     write!(std::io::stdout().lock(), "\n{}", report::text(&results))?;
-    if measure.is_everything() { report::write(&results) } else { Ok(()) }
+    if measure.is_everything() {
+        report::write(&results)?;
+    }
+    nothing_failed(&results)
+}
+
+fn nothing_failed(results: &Results) -> Result<()> {
+    ensure!(
+        results.failures.is_empty(),
+        "{} runs failed: {}",
+        results.failures.len(),
+        results.failures.join("; ")
+    );
+    Ok(())
 }
 
 fn smoke() -> Result<()> {
@@ -105,8 +118,7 @@ fn smoke() -> Result<()> {
     for work in &works {
         run(&place, work, &servers, 1, SMOKE, &mut results, None)?;
     }
-    ensure!(!report::text(&results).is_empty(), "nothing was measured");
-    Ok(())
+    nothing_failed(&results)
 }
 
 /// Asks every server for its version; what is not there is told, and left out.
@@ -126,6 +138,7 @@ fn prepare(
         versions: Default::default(),
         missing: Default::default(),
         runs: Vec::new(),
+        failures: Vec::new(),
     };
     for server in servers {
         let name = server.name().to_owned();
@@ -158,11 +171,21 @@ fn run(
         if !work.servers.contains(&name) || !results.versions.contains_key(name) {
             continue;
         }
-        let running = server.start(place).with_context(|| format!("starting {name}"))?;
-        let figures = work.run(&running, length).with_context(|| format!("{}, {name}", work.name))?;
-        let line = report::line(&figures);
-        writeln!(std::io::stdout().lock(), "round {round}  {:<18} {name:<18} {line}", work.name)?;
-        results.runs.push(Run { work: work.name.clone(), server: name.to_owned(), round, figures });
+        let figures = server.start(place).and_then(|running| work.run(&running, length));
+        let mut out = std::io::stdout().lock();
+        match figures {
+            Ok(figures) => {
+                let line = report::line(&figures);
+                writeln!(out, "round {round}  {:<18} {name:<18} {line}", work.name)?;
+                results.runs.push(Run { work: work.name.clone(), server: name.to_owned(), round, figures });
+            }
+            // The others may go on: what they show is as true as before.
+            Err(error) => {
+                let failure = format!("{}, {name}: {error:#}", work.name);
+                writeln!(out, "FAILED: {failure}")?;
+                results.failures.push(failure);
+            }
+        }
         if let Some(file) = file {
             results.save(file)?;
         }

@@ -19,6 +19,8 @@ pub(crate) struct Results {
     /// Servers that could not take part, and why.
     pub(crate) missing: BTreeMap<String, String>,
     pub(crate) runs: Vec<Run>,
+    /// Runs that ended with an error, and which.
+    pub(crate) failures: Vec<String>,
 }
 
 /// Where it was measured.

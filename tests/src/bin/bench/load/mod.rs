@@ -34,7 +34,7 @@ use stream::{Mismatch, Stream};
 use websocket::Deframer;
 
 /// Bytes that one read takes: what two receivers' worth of it leaves of a core's cache is enough for the rest.
-const READ: usize = 256 * 1024;
+const READ: usize = 64 * 1024;
 
 /// Bytes of messages that are given to a publisher at a time.
 const BATCH: usize = 64 * 1024;
@@ -63,7 +63,8 @@ pub(crate) struct Load {
     buffer: Vec<u8>,
     payloads: Rc<Payloads>,
     payload: Vec<u8>,
-    unit: Vec<u8>,
+    /// What receivers of one stream get of what is published just now.
+    units: Vec<u8>,
     streams: Vec<Stream>,
     receivers: Vec<Receiver>,
     /// Bytes that each receiver has got, by the index of `receivers`.
@@ -97,7 +98,7 @@ impl Load {
             buffer: vec![0; READ],
             payloads,
             payload: Vec::new(),
-            unit: Vec::new(),
+            units: Vec::new(),
             streams: Vec::new(),
             receivers: Vec::new(),
             positions: Vec::new(),
@@ -234,12 +235,16 @@ impl Load {
             self.turn = (turn + 1) % self.publishers.len();
             let publisher = &mut self.publishers[turn];
             let now = left.min(batch).min(publisher.room());
+            let mut stream = 0;
             for _ in 0..now {
-                let stream = publisher.publish(&self.payloads, &mut self.payload);
-                self.unit.clear();
-                expect(stream, &self.payload, &mut self.unit);
-                self.streams[stream].publish(&self.unit);
+                let next = publisher.publish(&self.payloads, &mut self.payload);
+                if next != stream {
+                    self.streams[stream].publish(&mut self.units);
+                    stream = next;
+                }
+                expect(stream, &self.payload, &mut self.units);
             }
+            self.streams[stream].publish(&mut self.units);
             publisher.flush()?;
             left -= now;
             idle = if now == 0 { idle + 1 } else { 0 };

@@ -51,12 +51,13 @@ impl Stream {
         Self { bytes: VecDeque::new(), begin: 0, unit: 0, led: Some(led) }
     }
 
-    /// Adds what was published.
-    pub(crate) fn publish(&mut self, unit: &[u8]) {
+    /// Adds what was published, and leaves nothing of it.
+    pub(crate) fn publish(&mut self, units: &mut Vec<u8>) {
         if self.led.is_none() {
-            debug_assert_eq!(unit.len(), self.unit, "units are of one length");
-            self.bytes.extend(unit);
+            debug_assert!(units.len().is_multiple_of(self.unit), "units are of one length");
+            self.bytes.extend(&units[..]);
         }
+        units.clear();
     }
 
     /// Compares what a receiver got at a position with what it should have got there.
@@ -137,7 +138,7 @@ mod tests {
     fn published(units: u8) -> Stream {
         let mut stream = Stream::foretold(3);
         for unit in 0..units {
-            stream.publish(&[unit, unit, unit]);
+            stream.publish(&mut vec![unit; 3]);
         }
         stream
     }
@@ -148,7 +149,7 @@ mod tests {
             let mut stream = published(10);
             stream.trim(trimmed);
             for unit in 10..40 {
-                stream.publish(&[unit, unit, unit]);
+                stream.publish(&mut vec![unit; 3]);
             }
             let all: Vec<u8> = (0..40).flat_map(|unit| [unit; 3]).collect();
             let mut position = trimmed;

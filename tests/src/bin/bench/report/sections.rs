@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::{
     goals,
-    table::{Table, number, spread},
+    table::{Table, median, number, spread},
 };
 use crate::{
     results::Results,
@@ -33,7 +33,10 @@ pub(super) fn all(results: &Results, plot: impl Fn(&str) -> String) -> String {
         "How cost grows",
         ["receivers.svg", "bytes.svg", "channels.svg", "workers.svg"].map(&plot).concat(),
     );
-    section("Subprotocols", view.servers_by("forms-100x128", &[("bytes/s", figure::BYTES, 1.0), CPU, USER]));
+    section(
+        "Senders and subprotocols",
+        view.servers_by("forms-100x128", &[("bytes/s", figure::BYTES, 1.0), CPU, USER]),
+    );
     section(
         "Workers",
         view.servers_by("workers-100x128", &[("deliveries/s", figure::DELIVERIES, 1.0), CPU, USER]),
@@ -67,7 +70,7 @@ struct View<'a> {
 
 impl View<'_> {
     fn machine(&self) -> String {
-        let Results { machine, seconds, rounds, versions, missing, .. } = self.results;
+        let Results { machine, seconds, rounds, versions, missing, failures, .. } = self.results;
         let mut text = format!(
             "{} cores of {}, Linux {}. {rounds} rounds, {} s each; medians (least–most).\n\n",
             machine.cores,
@@ -82,6 +85,10 @@ impl View<'_> {
             table.row([(*server).to_owned(), version.or(missing).unwrap_or_default()]);
         }
         text.push_str(&table.markdown());
+        for failure in failures {
+            // Writing to a text does not fail.
+            let _ = writeln!(text, "**Failed**: {failure}\n");
+        }
         text
     }
 
@@ -115,6 +122,11 @@ impl View<'_> {
                 spread(self.results.spread(&work.name, server, figure), scale, unit)
             }
         };
+        let middle = |figure: &'static str, scale: f64| {
+            move |work: &Work, server: &str| {
+                median(self.results.spread(&work.name, server, figure), scale, "")
+            }
+        };
         let ratio = |work: &Work, server: &str| {
             if server == name::RELAY {
                 return String::new();
@@ -130,8 +142,9 @@ impl View<'_> {
                 "CPU-seconds of the server per million deliveries:",
                 self.works_by(&works, cell(figure::CPU_PER_MILLION, 1.0, "")),
             ),
-            ("Of which in user space:", self.works_by(&works, cell(figure::USER_SHARE, 100.0, " %"))),
-            ("Cores that the load kept busy:", self.works_by(&works, cell(figure::LOAD_CORES, 1.0, ""))),
+            ("Of which in user space, %:", self.works_by(&works, middle(figure::USER_SHARE, 100.0))),
+            ("Cores that the server kept busy:", self.works_by(&works, middle(figure::CORES, 1.0))),
+            ("Cores that the load kept busy:", self.works_by(&works, middle(figure::LOAD_CORES, 1.0))),
         ];
         let shown = parts.into_iter().filter(|(_, table)| !table.is_empty());
         shown.map(|(title, table)| format!("{title}\n\n{table}")).collect()

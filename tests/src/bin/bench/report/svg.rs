@@ -11,7 +11,7 @@ use crate::{
 
 const WIDTH: f64 = 720.0;
 const HEIGHT: f64 = 400.0;
-const LEFT: f64 = 64.0;
+const LEFT: f64 = 84.0;
 const RIGHT: f64 = 168.0;
 const TOP: f64 = 40.0;
 const BOTTOM: f64 = 52.0;

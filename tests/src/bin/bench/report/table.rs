@@ -44,20 +44,32 @@ impl Table {
     }
 }
 
-/// A median with the least and the most, in a unit of which it is a multiple.
+/// A median with the least and the most, multiplied by `scale`; all in thousands or millions where the median is.
 pub(super) fn spread(spread: Option<Spread>, scale: f64, unit: &str) -> String {
-    let Some(Spread { median, least, most }) = spread else { return String::new() };
-    let [median, least, most] = [median, least, most].map(|value| value * scale);
-    format!("{}{unit} ({}–{})", number(median), number(least), number(most))
+    let Some(spread) = spread else { return String::new() };
+    let [median, least, most] = [spread.median, spread.least, spread.most].map(|value| value * scale);
+    let (size, prefix) = size(median);
+    let [median, least, most] = [median, least, most].map(|value| three_digits(value / size));
+    format!("{median}{prefix}{unit} ({least}–{most})")
 }
 
-/// A number with three digits that count, and M or k for millions and thousands.
+/// A median alone.
+pub(super) fn median(spread: Option<Spread>, scale: f64, unit: &str) -> String {
+    spread.map_or_else(String::new, |spread| format!("{}{unit}", number(spread.median * scale)))
+}
+
+/// A number with three digits that count, and G, M or k for milliards, millions and thousands.
 pub(super) fn number(value: f64) -> String {
+    let (size, prefix) = size(value);
+    format!("{}{prefix}", three_digits(value / size))
+}
+
+fn size(value: f64) -> (f64, &'static str) {
     match value.abs() {
-        size if size >= 1e9 => format!("{} G", three_digits(value / 1e9)),
-        size if size >= 1e6 => format!("{} M", three_digits(value / 1e6)),
-        size if size >= 1e4 => format!("{} k", three_digits(value / 1e3)),
-        _ => three_digits(value),
+        size if size >= 1e9 => (1e9, " G"),
+        size if size >= 1e6 => (1e6, " M"),
+        size if size >= 1e4 => (1e3, " k"),
+        _ => (1.0, ""),
     }
 }
 
@@ -87,6 +99,14 @@ mod tests {
         ] {
             assert_eq!(number(value), text);
         }
+    }
+
+    #[test]
+    fn a_spread_is_in_the_unit_of_its_median() {
+        let of = Spread { median: 1.2e6, least: 0.9e6, most: 2e6 };
+        assert_eq!(spread(Some(of), 1.0, "/s"), "1.20 M/s (0.900–2.00)");
+        assert_eq!(median(Some(of), 1e-6, ""), "1.20");
+        assert_eq!(spread(None, 1.0, ""), "");
     }
 
     #[test]

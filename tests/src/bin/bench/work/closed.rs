@@ -11,20 +11,26 @@ use crate::servers::Running;
 /// Bytes of payload with a WebSocket header that may be in flight to the slowest receiver.
 const IN_FLIGHT: usize = 512 * 1024;
 
+/// Bytes of them that may be in flight to all receivers: the kernel takes about so much for the sockets of all.
+const IN_FLIGHT_TO_ALL: usize = 1024 * IN_FLIGHT;
+
 /// How much may be in flight.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Window {
-    /// 512 KiB.
+    /// 512 KiB, and less with more than 1 024 receivers.
     Bytes,
     /// So many messages.
     Messages(u64),
 }
 
 impl Window {
-    /// In messages of so many bytes.
-    fn messages(self, bytes: usize) -> u64 {
+    /// In messages of that crowd.
+    fn messages(self, crowd: Crowd) -> u64 {
+        let unit = crowd.bytes + shared::ws_frame::header_len(crowd.bytes);
+        // Where each channel has its own receiver, only one of them gets a message.
+        let receivers = if crowd.channels > 1 && !crowd.pattern { 1 } else { crowd.receivers };
         match self {
-            Self::Bytes => ((IN_FLIGHT / (bytes + shared::ws_frame::header_len(bytes))) as u64).max(2),
+            Self::Bytes => (IN_FLIGHT.min(IN_FLIGHT_TO_ALL / receivers) / unit).max(2) as u64,
             Self::Messages(count) => count,
         }
     }
@@ -38,7 +44,7 @@ pub(crate) fn run(running: &Running, crowd: Crowd, window: Window, length: Durat
     let expect = |stream: usize, payload: &[u8], out: &mut Vec<u8>| {
         dialect.expect(&channels[stream], payload, out);
     };
-    let window_messages = window.messages(crowd.bytes).min(dialect.most_in_flight());
+    let window_messages = window.messages(crowd).min(dialect.most_in_flight());
     // Published in pieces: a piece as small as what one read of one receiver sets free would be a chunk of its own.
     let piece = if window == Window::Bytes { (window_messages / 8).max(1) } else { 1 };
     let began = Instant::now();

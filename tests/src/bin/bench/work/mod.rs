@@ -178,6 +178,8 @@ impl Sample {
             (figure::CORES, cpu.total() / seconds),
             (figure::LOAD_CORES, self.load.since(before.load).total() / seconds),
         ];
-        figures.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+        // Nothing is said by a share of nothing.
+        let told = figures.into_iter().filter(|(_, value)| value.is_finite());
+        told.map(|(name, value)| (name.to_owned(), value)).collect()
     }
 }
