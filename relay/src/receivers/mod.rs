@@ -3,7 +3,7 @@
 //! - [`protocol`]: what a receiver asks for, and what its commands mean; pure.
 //! - [`inbound`]: what its frames may be, before they are understood.
 //! - [`outbound`]: whole frames only: chunks and control frames share one socket, which has one writer.
-//! - [`rest`]: how writes are put off to become fewer. [`vigil`]: whether the receiver is still there.
+//! - `rest`: how writes are put off to become fewer. `vigil`: whether the receiver is still there.
 //! - [`session`]: cursor → socket, and back.
 
 pub mod inbound;
