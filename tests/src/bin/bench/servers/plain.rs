@@ -86,8 +86,9 @@ impl Dialect for Plain {
     }
 }
 
+/// A line for each message, and no answers.
 #[derive(Debug)]
-struct Lines;
+pub(super) struct Lines;
 
 impl Publish for Lines {
     fn room(&self) -> u64 {

@@ -19,7 +19,7 @@ use shared::{
     ws_frame,
 };
 
-use super::{Dialect, Entrance, Place, Running, Server, first_line, name};
+use super::{Dialect, Entrance, Place, Running, Server, first_line, name, plain::Lines};
 use crate::{
     load::{
         Delivery,
@@ -180,26 +180,6 @@ impl Dialect for Speaks {
 
     fn most_in_flight(&self) -> u64 {
         u64::MAX
-    }
-}
-
-/// A raw sender.
-#[derive(Debug)]
-struct Lines;
-
-impl Publish for Lines {
-    fn room(&self) -> u64 {
-        u64::MAX
-    }
-
-    fn publish(&mut self, _channel: usize, payload: &[u8], out: &mut Vec<u8>) {
-        out.extend_from_slice(payload);
-        out.push(b'\n');
-    }
-
-    fn answers(&mut self, input: &mut Vec<u8>, _out: &mut Vec<u8>) -> Result<()> {
-        ensure!(input.is_empty(), "the relay said `{}` to a raw sender", input.escape_ascii());
-        Ok(())
     }
 }
 
