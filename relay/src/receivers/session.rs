@@ -3,16 +3,9 @@
 
 mod commands;
 mod missing;
+mod waiting;
 
-use std::{
-    collections::VecDeque,
-    future::poll_fn,
-    io,
-    pin::Pin,
-    sync::Arc,
-    task::{Context, Poll},
-    time::Duration,
-};
+use std::{collections::VecDeque, future::poll_fn, io, pin::Pin, sync::Arc, time::Duration};
 
 use bytes::BytesMut;
 use shared::{
@@ -26,6 +19,7 @@ use tokio::{
 };
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig, WebSocketContext};
 
+use self::waiting::Woken;
 use super::{
     ReceiverSettings,
     inbound::FrameCounter,
@@ -41,7 +35,7 @@ use crate::{
         hub::Hub,
     },
     connection::Connection,
-    store::{ReadError, Receipt, Refused, Ticket},
+    store::{ReadError, Ticket},
 };
 
 /// Bytes read from a receiver at a time.
@@ -103,19 +97,6 @@ enum Phase {
     Leaving { close: Vec<u8>, deadline: Instant },
     /// The close frame is on its way; the peer may answer for so long.
     Left { deadline: Instant },
-}
-
-/// What a session waited for.
-#[derive(Debug)]
-enum Woken {
-    /// There is something to read.
-    Readable,
-    /// There is something to write, or room to write it.
-    Writable,
-    /// The first of its own publishes is settled.
-    Settled(Result<Receipt, Refused>),
-    /// Something may be due.
-    Due,
 }
 
 /// The connection is over: nothing more can be said on it.
@@ -238,65 +219,6 @@ impl Session {
             Woken::Due => self.attend()?,
         }
         Ok(())
-    }
-
-    /// Waits by the wakers that the socket and the cursor keep. Futures of theirs would be made, entered in lists that
-    /// all share, and taken out again, in every turn.
-    fn poll_woken(
-        &mut self,
-        cx: &mut Context<'_>,
-        blocked: bool,
-        timer: Pin<&mut Sleep>,
-    ) -> Poll<Result<Woken, Over>> {
-        let socket = self.connection.socket();
-        if self.is_reading()
-            && let Poll::Ready(ready) = socket.poll_read_ready(cx)
-        {
-            return Poll::Ready(ready.map(|()| Woken::Readable).map_err(|_| Over));
-        }
-        if blocked {
-            if let Poll::Ready(ready) = socket.poll_write_ready(cx) {
-                return Poll::Ready(ready.map(|()| Woken::Writable).map_err(|_| Over));
-            }
-        } else if matches!(self.phase, Phase::Open)
-            && self.rest.end().is_none()
-            && self.cursor.poll_changed(cx).is_ready()
-        {
-            return Poll::Ready(Ok(Woken::Writable));
-        }
-        if let Some((_, ticket)) = self.unsettled.front_mut()
-            && let Poll::Ready(outcome) = Pin::new(ticket).poll(cx)
-        {
-            return Poll::Ready(Ok(Woken::Settled(outcome)));
-        }
-        timer.poll(cx).map(|()| Ok(Woken::Due))
-    }
-
-    /// Whether what is published waits, to go out together with more.
-    fn is_resting(&mut self) -> bool {
-        if self.rest.end().is_none() {
-            return false;
-        }
-        if !matches!(self.phase, Phase::Open) || self.hub.is_stopping() {
-            self.rest.end_now();
-        }
-        self.rest.goes_on(Instant::now())
-    }
-
-    fn is_reading(&self) -> bool {
-        match self.phase {
-            Phase::Open => self.outbound.control_len() < CONTROL && self.unsettled.len() < UNSETTLED,
-            Phase::Leaving { .. } => false,
-            Phase::Left { .. } => true,
-        }
-    }
-
-    fn deadline(&self) -> Instant {
-        let vigil = self.vigil.deadline(&self.settings);
-        match self.phase {
-            Phase::Open => self.rest.end().map_or(vigil, |end| end.min(vigil)),
-            Phase::Leaving { deadline, .. } | Phase::Left { deadline } => deadline,
-        }
     }
 
     /// Reads what is there.
