@@ -8,7 +8,7 @@
 //!
 //! # Why it is fast
 //! A server that fans out writes the same bytes to everyone, so what arrives is compared as bytes: one read of up to
-//! 256 KiB, one comparison with what has to be there. Nothing is parsed, except where a server chooses its own
+//! 64 KiB, one comparison with what has to be there. Nothing is parsed, except where a server chooses its own
 //! WebSocket frames around a stream of messages; these are taken off first.
 
 pub(crate) mod latency;

@@ -54,6 +54,7 @@ pub(crate) fn run(running: &Running, at_a_time: usize, length: Duration) -> Resu
             Some(Ok(Err(error))) => error,
             _ => anyhow!("a connection of the load ended"),
         };
+        // Time is what is measured over, and not waited for in place of an event.
         tokio::select! {
             ended = tasks.join_next() => return Err(failed(ended)),
             () = tokio::time::sleep(length / 4) => {}
