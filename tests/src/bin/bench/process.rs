@@ -163,7 +163,10 @@ pub(crate) fn free_address() -> Result<SocketAddr> {
 
 /// Waits before something is looked at that tells nobody when it changes: whether a server listens or has ended, what
 /// memory it has given back.
-#[expect(clippy::disallowed_methods, reason = "no event tells when a foreign server listens, has ended, or is done with its garbage")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "no event tells when a foreign server listens, has ended, or is done with its garbage"
+)]
 pub(crate) fn pause(length: Duration) {
     thread::sleep(length);
 }
