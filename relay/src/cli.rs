@@ -133,6 +133,13 @@ pub struct Serve {
     #[arg(long = "allow-origin", value_name = "ORIGIN", value_parser = value::origin)]
     pub allow_origins: Vec<String>,
 
+    /// File of gateway routes (JSON): {"name": {"host": "127.0.0.1", "port": "3000"}}
+    ///
+    /// WebSocket connections to /name are passed to that host and port. Besides the routes of the configuration
+    /// file, which can say more; SIGHUP reads both again.
+    #[arg(long, value_name = "FILE")]
+    pub routes: Option<PathBuf>,
+
     /// What to log to stderr: a level, or TARGET=LEVEL for parts [default: info]
     #[arg(long, value_name = "FILTER", env = "RELAY_LOG", value_parser = value::log_filter)]
     pub log: Option<String>,
@@ -218,7 +225,7 @@ mod tests {
     #[test]
     fn what_belongs_to_later_work_is_not_accepted() {
         for line in
-            ["serve --data d", "serve --nats u", "serve --tls-dev", "serve --routes f", "status", "token new"]
+            ["serve --data d", "serve --nats u", "serve --tls-dev", "status", "token new"]
         {
             assert!(parse(&format!("relay {line}")).is_err(), "{line}");
         }
