@@ -224,9 +224,7 @@ mod tests {
 
     #[test]
     fn what_belongs_to_later_work_is_not_accepted() {
-        for line in
-            ["serve --data d", "serve --nats u", "serve --tls-dev", "status", "token new"]
-        {
+        for line in ["serve --data d", "serve --nats u", "serve --tls-dev", "status", "token new"] {
             assert!(parse(&format!("relay {line}")).is_err(), "{line}");
         }
     }

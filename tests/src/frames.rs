@@ -103,6 +103,11 @@ impl FrameClient {
         &self.head
     }
 
+    /// The connection itself, for bytes of any kind. What was read already is dropped.
+    pub fn into_stream(self) -> TcpStream {
+        self.stream
+    }
+
     /// Sends the FIN: it has no more to say.
     pub async fn finish(&mut self) {
         let _ = self.stream.shutdown().await;

@@ -161,6 +161,11 @@ impl Peer {
         let _ = self.stream.shutdown().await;
     }
 
+    /// The connection itself, for bytes of any kind. What was read already is dropped.
+    pub fn into_stream(self) -> TcpStream {
+        self.stream
+    }
+
     /// Ends the connection by a reset, whatever was sent.
     pub fn reset(self) {
         reset(self.stream);

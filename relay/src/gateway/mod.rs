@@ -111,7 +111,13 @@ impl Gateway {
     /// A gateway with these routes; `permits` are the connections that the relay may have.
     pub fn new(settings: GatewaySettings, life: Life, permits: Arc<Semaphore>) -> Self {
         let state = State::new(settings, &Table::default());
-        Self { life, permits, state: RwLock::new(Arc::new(state)), removed: Mutex::default(), clock: Clock::default() }
+        Self {
+            life,
+            permits,
+            state: RwLock::new(Arc::new(state)),
+            removed: Mutex::default(),
+            clock: Clock::default(),
+        }
     }
 
     /// Changes to these routes. The connections of routes that stay the same are not touched.
@@ -131,7 +137,10 @@ impl Gateway {
             removed.push(Arc::clone(route));
         }
         removed.retain(|route| !route.open.is_empty());
-        tracing::info!(routes = after.table.routes().len(), "the routes of the gateway are as they are said now");
+        tracing::info!(
+            routes = after.table.routes().len(),
+            "the routes of the gateway are as they are said now"
+        );
     }
 
     /// Looks after connections, until all of them are told that the relay stops.
@@ -201,7 +210,8 @@ impl Gateway {
             (true, Sort::Bytes) => text(StatusCode::NOT_IMPLEMENTED, ""),
             (false, _) if admitted.route.settings.plain == Plain::Refuse => {
                 admitted.route.counters.refuse(Refused::NotUpgrade);
-                let mut answer = text(StatusCode::UPGRADE_REQUIRED, "this path takes WebSocket connections only");
+                let mut answer =
+                    text(StatusCode::UPGRADE_REQUIRED, "this path takes WebSocket connections only");
                 answer.headers_mut().insert(header::UPGRADE, HeaderValue::from_static("websocket"));
                 answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
                 answer
@@ -242,8 +252,10 @@ impl Gateway {
         for upstream in route.upstreams.to_try() {
             let asked = async {
                 let seat = upstream.seat(route.settings.upstream_connections)?;
-                let stream = upstream.connect(limits.connect_timeout, state.keepalive, route.tls.as_ref()).await?;
-                let asked = question(&request, &route, &upstream, &visit, Purpose::Upgrade, Empty::<Bytes>::new());
+                let stream =
+                    upstream.connect(limits.connect_timeout, state.keepalive, route.tls.as_ref()).await?;
+                let asked =
+                    question(&request, &route, &upstream, &visit, Purpose::Upgrade, Empty::<Bytes>::new());
                 Ok((seat, ask::ask(&upstream, stream, asked, limits.upgrade_timeout).await?))
             };
             match asked.await {
@@ -257,7 +269,12 @@ impl Gateway {
                 Ok((seat, Answered::Other(answer, connection))) => {
                     upstream.worked();
                     route.counters.refuse(Refused::Answered);
-                    return passed(answer, connection, limits.idle_timeout, Box::new((seat, permit, visit.serving)));
+                    return passed(
+                        answer,
+                        connection,
+                        limits.idle_timeout,
+                        Box::new((seat, permit, visit.serving)),
+                    );
                 }
                 Err(failure) => {
                     upstream.failed(&failure, limits.rest);
@@ -293,7 +310,10 @@ impl Gateway {
         for upstream in route.upstreams.to_try() {
             let connected = async {
                 let seat = upstream.seat(route.settings.upstream_connections)?;
-                Ok((seat, upstream.connect(limits.connect_timeout, state.keepalive, route.tls.as_ref()).await?))
+                Ok((
+                    seat,
+                    upstream.connect(limits.connect_timeout, state.keepalive, route.tls.as_ref()).await?,
+                ))
             };
             let (seat, stream) = match connected.await {
                 Ok(connected) => connected,
@@ -310,9 +330,16 @@ impl Gateway {
             match ask::ask(&upstream, stream, asked, limits.upgrade_timeout).await {
                 Ok(Answered::Other(answer, connection)) => {
                     upstream.worked();
-                    return passed(answer, connection, limits.idle_timeout, Box::new((seat, permit, visit.serving)));
+                    return passed(
+                        answer,
+                        connection,
+                        limits.idle_timeout,
+                        Box::new((seat, permit, visit.serving)),
+                    );
                 }
-                Ok(Answered::Upgraded(..)) => failures.push(upstream.unreachable("upgraded what was no upgrade")),
+                Ok(Answered::Upgraded(..)) => {
+                    failures.push(upstream.unreachable("upgraded what was no upgrade"))
+                }
                 Err(failure) => {
                     upstream.failed(&failure, limits.rest);
                     failures.push(failure);
@@ -342,7 +369,8 @@ fn question<B, C>(
         let target = settings.path.forward(&upstream.address.base, rewrite, &path, request.uri().query());
         *asked.uri_mut() = target.parse().unwrap_or_default();
     }
-    *asked.headers_mut() = request::headers(request.headers(), settings, &upstream.address, visit.peer, purpose);
+    *asked.headers_mut() =
+        request::headers(request.headers(), settings, &upstream.address, visit.peer, purpose);
     asked
 }
 
@@ -386,5 +414,6 @@ fn refuse(route: &Route, failures: &[Failure]) -> Answer {
 fn is_upgrade(request: &Request<Incoming>) -> bool {
     let upgrade = request.headers().get(header::UPGRADE).and_then(|value| value.to_str().ok());
     request.method() == Method::GET
-        && upgrade.is_some_and(|value| value.split(',').any(|name| name.trim().eq_ignore_ascii_case("websocket")))
+        && upgrade
+            .is_some_and(|value| value.split(',').any(|name| name.trim().eq_ignore_ascii_case("websocket")))
 }
