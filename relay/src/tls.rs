@@ -41,7 +41,9 @@ impl Authorities {
         }
         let mut roots = RootCertStore::empty();
         for certificate in &certificates {
-            roots.add(certificate.clone()).map_err(|error| format!("a certificate in it is wrong: {error}"))?;
+            roots
+                .add(certificate.clone())
+                .map_err(|error| format!("a certificate in it is wrong: {error}"))?;
         }
         Ok(Self { file: file.into(), certificates })
     }

@@ -236,15 +236,19 @@ impl Settling<'_> {
         config.gateway.defaults = raw.gateway.over(&config.gateway.defaults);
         for (index, said) in raw.routes.iter().enumerate() {
             let mut route = said.settings.clone();
-            if let Some(earlier) = raw.routes[..index].iter().find(|earlier| earlier.settings.path == route.path) {
-                let message = format!("there is a route for `{}` already{}", route.path, self.in_line(&earlier.by));
+            if let Some(earlier) =
+                raw.routes[..index].iter().find(|earlier| earlier.settings.path == route.path)
+            {
+                let message =
+                    format!("there is a route for `{}` already{}", route.path, self.in_line(&earlier.by));
                 self.mistakes.push(Mistake::by(said.by.clone(), message));
             }
             route.limits = said.limits.over(&config.gateway.defaults);
             route.max_message = said.max_message.map_or(config.senders.max_message, |bytes| bytes as usize);
             if let Some(bytes) = oversized(&route).filter(|_| !raw.wrong.contains(&"max_message")) {
                 let limit = Unit::Size.print(route.max_message as u64);
-                let message = format!("messages of {bytes} bytes are all longer than `max_message` = {limit}");
+                let message =
+                    format!("messages of {bytes} bytes are all longer than `max_message` = {limit}");
                 self.mistakes.push(Mistake::by(said.by.clone(), message));
             }
             config.gateway.routes.push(route);

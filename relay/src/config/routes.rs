@@ -22,7 +22,8 @@ use crate::{
     gateway::{
         path::Prefix,
         settings::{
-            Address, Balance, GatewaySettings, HostHeader, OnChange, Origins, Plain, RouteLimits, RouteSettings, Sort,
+            Address, Balance, GatewaySettings, HostHeader, OnChange, Origins, Plain, RouteLimits,
+            RouteSettings, Sort,
         },
     },
     senders::framing::Framing,
@@ -64,8 +65,7 @@ macro_rules! wait {
     };
 }
 
-const WAITS: [Wait; 4] =
-    [wait!(connect_timeout), wait!(upgrade_timeout), wait!(idle_timeout), wait!(rest)];
+const WAITS: [Wait; 4] = [wait!(connect_timeout), wait!(upgrade_timeout), wait!(idle_timeout), wait!(rest)];
 
 const ON_CHANGE: [(&str, OnChange); 2] = [("keep", OnChange::Keep), ("drain", OnChange::Drain)];
 const BALANCE: [(&str, Balance); 2] = [("order", Balance::Order), ("round-robin", Balance::RoundRobin)];
@@ -74,7 +74,8 @@ const FRAMES: [(&str, Kind); 2] = [("binary", Kind::Binary), ("text", Kind::Text
 const FRAMINGS: [&str; 5] = ["line", "null", "octet-count", "read", "auto"];
 
 /// Keys that are for one sort of upstreams alone.
-const OF_WEBSOCKET: [&str; 7] = ["rewrite", "host", "forwarded", "set_headers", "remove_headers", "plain", "ca"];
+const OF_WEBSOCKET: [&str; 7] =
+    ["rewrite", "host", "forwarded", "set_headers", "remove_headers", "plain", "ca"];
 const OF_BYTES: [&str; 3] = ["framing", "frames", "max_message"];
 
 impl Default for GatewaySettings {
@@ -127,7 +128,8 @@ impl RawRoute {
     /// Reads a `[[route]]`; what is wrong is told, and it is none then.
     pub(super) fn read(mut section: Section<'_, '_>) -> Option<Self> {
         let path = section.parsed::<Prefix>("path", "a path like \"/terminal\"", &[]);
-        let upstreams = section.list("upstreams", "an address like \"ws://127.0.0.1:3000\"", |text| text.parse());
+        let upstreams =
+            section.list("upstreams", "an address like \"ws://127.0.0.1:3000\"", |text| text.parse());
         let mut route = Self {
             by: By::Default,
             limits: RawLimits::read(&mut section),
@@ -210,7 +212,8 @@ impl RawRoute {
                 self.settings.deny_paths.push(said.value);
             }
         }
-        let connections = section.bounded("upstream_connections", Unit::Count, &keys::ROUTE_CONNECTIONS_BOUNDS);
+        let connections =
+            section.bounded("upstream_connections", Unit::Count, &keys::ROUTE_CONNECTIONS_BOUNDS);
         self.settings.upstream_connections = connections.map(|said| said.value as usize);
     }
 
@@ -258,8 +261,8 @@ impl RawRoute {
 pub(super) fn table(source: &str, by: &By) -> Result<Vec<RawRoute>, Vec<Mistake>> {
     const FORM: &str = "write it as {\"name\": {\"host\": \"127.0.0.1\", \"port\": \"3000\"}}";
     let mistake = |message: String| Mistake::by(by.clone(), message).hint(FORM);
-    let table: serde_json::Map<String, serde_json::Value> =
-        serde_json::from_str(source).map_err(|error| vec![mistake(format!("not a table in JSON: {error}"))])?;
+    let table: serde_json::Map<String, serde_json::Value> = serde_json::from_str(source)
+        .map_err(|error| vec![mistake(format!("not a table in JSON: {error}"))])?;
     let mut mistakes = Vec::new();
     let mut routes = Vec::new();
     for (name, entry) in &table {
@@ -330,7 +333,9 @@ fn host_header(text: &str) -> Result<HostHeader, String> {
     match text {
         "pass" => Ok(HostHeader::Pass),
         "upstream" => Ok(HostHeader::Upstream),
-        name if !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || "-._:[]".contains(c)) => {
+        name if !name.is_empty()
+            && name.chars().all(|c| c.is_ascii_alphanumeric() || "-._:[]".contains(c)) =>
+        {
             HeaderValue::from_str(name).map(HostHeader::Named).map_err(|_| FORM.into())
         }
         _ => Err(FORM.into()),
@@ -359,7 +364,8 @@ fn header_name(text: &str) -> Result<HeaderName, String> {
 }
 
 fn set_header(name: &str, text: &str) -> Result<(HeaderName, HeaderValue), String> {
-    let value = HeaderValue::from_str(text).map_err(|_| "its value has characters that headers have not".to_owned())?;
+    let value = HeaderValue::from_str(text)
+        .map_err(|_| "its value has characters that headers have not".to_owned())?;
     Ok((header_name(name)?, value))
 }
 

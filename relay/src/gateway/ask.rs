@@ -19,7 +19,12 @@ use hyper_util::rt::TokioIo;
 use tokio::time::{Instant, timeout_at};
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
-use super::{body::Driver, request::strip_connection, stream::Stream, upstream::{Failure, Upstream}};
+use super::{
+    body::Driver,
+    request::strip_connection,
+    stream::Stream,
+    upstream::{Failure, Upstream},
+};
 
 /// What an upstream answered.
 pub enum Answered {
@@ -100,7 +105,9 @@ fn is_websocket(headers: &HeaderMap, accept: Option<&str>) -> bool {
 async fn beside<T>(connection: &mut Option<Driver>, what: impl Future<Output = T>) -> T {
     let mut what = pin!(what);
     poll_fn(|cx| {
-        if let Some(driver) = connection && driver.as_mut().poll(cx).is_ready() {
+        if let Some(driver) = connection
+            && driver.as_mut().poll(cx).is_ready()
+        {
             *connection = None;
         }
         what.as_mut().poll(cx)
@@ -113,7 +120,9 @@ fn reason(error: &hyper::Error) -> String {
     let mut source: Option<&(dyn std::error::Error + 'static)> = Some(error);
     while let Some(error) = source {
         match error.downcast_ref::<io::Error>().map(io::Error::kind) {
-            Some(io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe) => return "reset the connection".into(),
+            Some(io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe) => {
+                return "reset the connection".into();
+            }
             Some(_) | None => source = error.source(),
         }
     }

@@ -89,7 +89,9 @@ impl Passed {
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        if let Some(connection) = &mut self.connection && connection.as_mut().poll(cx).is_ready() {
+        if let Some(connection) = &mut self.connection
+            && connection.as_mut().poll(cx).is_ready()
+        {
             self.connection = None;
         }
         if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx) {
@@ -105,7 +107,10 @@ impl hyper::body::Body for Body {
     type Data = Bytes;
     type Error = BodyError;
 
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match self.get_mut() {
             Self::Text(text) => Pin::new(text).poll_frame(cx).map_err(BodyError::from),
             Self::Passed(passed) => passed.poll(cx),

@@ -184,14 +184,20 @@ impl Counters {
 
     /// As JSON.
     pub fn report(&self) -> Value {
-        let refused: Map<String, Value> =
-            REFUSALS.iter().zip(&self.refused).map(|((_, word), n)| ((*word).into(), json!(get(n)))).collect();
+        let refused: Map<String, Value> = REFUSALS
+            .iter()
+            .zip(&self.refused)
+            .map(|((_, word), n)| ((*word).into(), json!(get(n))))
+            .collect();
         let ends = |causes: &[AtomicU64; CAUSES.len()]| {
             let causes = CAUSES.iter().zip(causes).filter(|(_, n)| get(n) > 0);
             causes.map(|((_, word), n)| ((*word).into(), json!(get(n)))).collect::<Map<String, Value>>()
         };
-        let ends: Map<String, Value> =
-            SIDES.iter().zip(&self.ends).map(|((_, word), causes)| ((*word).into(), ends(causes).into())).collect();
+        let ends: Map<String, Value> = SIDES
+            .iter()
+            .zip(&self.ends)
+            .map(|((_, word), causes)| ((*word).into(), ends(causes).into()))
+            .collect();
         let codes = self.codes.lock().unwrap_or_else(PoisonError::into_inner);
         let codes: Map<String, Value> = codes.iter().map(|(code, n)| (code.to_string(), json!(n))).collect();
         json!({
@@ -306,7 +312,10 @@ mod tests {
     fn no_peer_can_make_the_codes_grow() {
         let counters = Counters::default();
         for code in 1000..2000 {
-            counters.end(End { side: Side::Client, cause: Cause::Closed, close_code: Some(code) }, Duration::ZERO);
+            counters.end(
+                End { side: Side::Client, cause: Cause::Closed, close_code: Some(code) },
+                Duration::ZERO,
+            );
         }
         assert!(counters.codes.lock().unwrap().len() <= CODES + 1);
     }

@@ -51,7 +51,16 @@ impl Opening {
     ) -> Passage {
         self.upgraded = true;
         let (number, control) = self.route.open.enter(clock);
-        Passage { number, control, peer, begun: Instant::now(), close, _seat: seat, _permit: permit, opening: self }
+        Passage {
+            number,
+            control,
+            peer,
+            begun: Instant::now(),
+            close,
+            _seat: seat,
+            _permit: permit,
+            opening: self,
+        }
     }
 }
 

@@ -71,7 +71,13 @@ impl Prefix {
 
     /// The path that an upstream is asked for: `base`, then the path as it came, or with `rewrite` in place of this
     /// prefix, then the query.
-    pub fn forward(&self, base: &Self, rewrite: Option<&Self>, path: &RequestPath<'_>, query: Option<&str>) -> String {
+    pub fn forward(
+        &self,
+        base: &Self,
+        rewrite: Option<&Self>,
+        path: &RequestPath<'_>,
+        query: Option<&str>,
+    ) -> String {
         let mut out = base.0.clone();
         match rewrite {
             None => out.push_str(path.raw),
@@ -185,7 +191,9 @@ mod tests {
 
     #[test]
     fn a_path_that_leads_elsewhere_is_none() {
-        for text in ["/a/../b", "/a/./b", "/a/%2e%2e/b", "/a/%2E./b", "/..", "/a\\..\\b", "/a/%5c..%5c", "/%ff"] {
+        for text in
+            ["/a/../b", "/a/./b", "/a/%2e%2e/b", "/a/%2E./b", "/..", "/a\\..\\b", "/a/%5c..%5c", "/%ff"]
+        {
             assert_eq!(RequestPath::new(text), Err(Ambiguous), "{text}");
         }
         assert!(RequestPath::new("/a/..b/...").is_ok());
@@ -206,7 +214,9 @@ mod tests {
 
     #[test]
     fn what_is_the_relays_own_is_no_routes() {
-        for text in ["/", "/c", "/c/foo", "/api/v1", "/health", "/ready", "/metrics", "/page.js", "/favicon.ico"] {
+        for text in
+            ["/", "/c", "/c/foo", "/api/v1", "/health", "/ready", "/metrics", "/page.js", "/favicon.ico"]
+        {
             assert!(prefix(text).reserved().is_some(), "{text}");
         }
         for text in ["/cc", "/apis", "/terminal", "/page.js/x"] {
@@ -216,7 +226,9 @@ mod tests {
 
     #[test]
     fn a_prefix_says_what_is_wrong_with_it() {
-        for (text, says) in [("a", "begins with /"), ("/a b", "has no ` `"), ("/a%20", "has no `%`"), ("/a//b", "empty")] {
+        for (text, says) in
+            [("a", "begins with /"), ("/a b", "has no ` `"), ("/a%20", "has no `%`"), ("/a//b", "empty")]
+        {
             assert!(text.parse::<Prefix>().unwrap_err().contains(says), "{text}");
         }
     }

@@ -71,9 +71,12 @@ pub fn headers(
         headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
         headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
         if let Some(wanted) = &route.subprotocols {
-            let left: Vec<&str> = offered(client).filter(|name| wanted.iter().any(|known| known == name)).collect();
+            let left: Vec<&str> =
+                offered(client).filter(|name| wanted.iter().any(|known| known == name)).collect();
             headers.remove(header::SEC_WEBSOCKET_PROTOCOL);
-            if let Ok(left) = HeaderValue::try_from(left.join(", ")) && !left.is_empty() {
+            if let Ok(left) = HeaderValue::try_from(left.join(", "))
+                && !left.is_empty()
+            {
                 headers.insert(header::SEC_WEBSOCKET_PROTOCOL, left);
             }
         }

@@ -54,7 +54,11 @@ impl Route {
     pub fn new(settings: RouteSettings, before: Option<&Self>) -> Self {
         let tls = settings.upstreams.iter().any(super::settings::Address::is_tls);
         Self {
-            upstreams: Upstreams::new(&settings.upstreams, settings.balance, before.map(|before| &before.upstreams)),
+            upstreams: Upstreams::new(
+                &settings.upstreams,
+                settings.balance,
+                before.map(|before| &before.upstreams),
+            ),
             counters: before.map(|before| Arc::clone(&before.counters)).unwrap_or_default(),
             open: Registry::default(),
             tls: tls.then(|| Connector::new(settings.ca.as_ref())),
@@ -71,7 +75,12 @@ impl Route {
     ///
     /// # Errors
     /// Why not.
-    pub fn admits(&self, peer: IpAddr, path: &RequestPath<'_>, origin: Option<(&str, bool)>) -> Result<(), Denied> {
+    pub fn admits(
+        &self,
+        peer: IpAddr,
+        path: &RequestPath<'_>,
+        origin: Option<(&str, bool)>,
+    ) -> Result<(), Denied> {
         let settings = &self.settings;
         let peer = peer.to_canonical();
         let allowed = settings.allow.as_ref().is_none_or(|nets| nets.iter().any(|net| net.contains(&peer)));

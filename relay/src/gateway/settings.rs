@@ -196,8 +196,7 @@ impl fmt::Display for Address {
     }
 }
 
-const FORMS: &str =
-    "write it as ws://HOST:PORT, wss://HOST, tcp://HOST:PORT, unix:/PATH or ws+unix:/PATH, for example ws://127.0.0.1:3000";
+const FORMS: &str = "write it as ws://HOST:PORT, wss://HOST, tcp://HOST:PORT, unix:/PATH or ws+unix:/PATH, for example ws://127.0.0.1:3000";
 
 impl FromStr for Address {
     type Err = String;
@@ -218,9 +217,15 @@ impl FromStr for Address {
             "ws" => (Sort::WebSocket, false, Some(80)),
             "wss" => (Sort::WebSocket, true, Some(443)),
             "tcp" => (Sort::Bytes, false, None),
-            "http" => return Err("write ws:// in place of http://: requests go there too with plain = \"pass\"".into()),
+            "http" => {
+                return Err(
+                    "write ws:// in place of http://: requests go there too with plain = \"pass\"".into()
+                );
+            }
             "https" => {
-                return Err("write wss:// in place of https://: requests go there too with plain = \"pass\"".into());
+                return Err(
+                    "write wss:// in place of https://: requests go there too with plain = \"pass\"".into()
+                );
             }
             _ => return Err(FORMS.into()),
         };

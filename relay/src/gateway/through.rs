@@ -103,7 +103,9 @@ where
     pub async fn run(mut self) {
         let stop = poll_fn(|cx| self.poll(cx)).await;
         let end = match stop {
-            Stop::Ended => self.ended.unwrap_or(End { side: Side::Client, cause: Cause::Ended, close_code: None }),
+            Stop::Ended => {
+                self.ended.unwrap_or(End { side: Side::Client, cause: Cause::Ended, close_code: None })
+            }
             // What it takes to part is of no use before, so it is no part of what a connection costs.
             Stop::Failed(_) | Stop::Ordered(_) => Box::pin(self.part(stop)).await,
         };
@@ -138,7 +140,9 @@ where
     fn account(&mut self) {
         let counters = self.passage.counters();
         let mut heard = false;
-        for (way, traffic) in [(&mut self.up, &counters.from_client), (&mut self.down, &counters.from_upstream)] {
+        for (way, traffic) in
+            [(&mut self.up, &counters.from_client), (&mut self.down, &counters.from_upstream)]
+        {
             if way.bytes > 0 {
                 traffic.add(std::mem::take(&mut way.messages), std::mem::take(&mut way.bytes));
                 heard = true;
@@ -182,8 +186,16 @@ where
             let _ = timeout(patience, self.up.leave(source, &mut self.upstream, &frame)).await;
         }
         let drained = async {
-            let client = async { if client { drain(&mut self.client).await } };
-            let upstream = async { if upstream { drain(&mut self.upstream).await } };
+            let client = async {
+                if client {
+                    drain(&mut self.client).await
+                }
+            };
+            let upstream = async {
+                if upstream {
+                    drain(&mut self.upstream).await
+                }
+            };
             tokio::join!(client, upstream);
         };
         let _ = timeout(patience, drained).await;
@@ -241,7 +253,12 @@ impl Way {
     }
 
     /// Writes what the other side takes; the rest is kept.
-    fn send(&mut self, cx: &mut Context<'_>, to: &mut (impl AsyncWrite + Unpin), bytes: &[u8]) -> io::Result<()> {
+    fn send(
+        &mut self,
+        cx: &mut Context<'_>,
+        to: &mut (impl AsyncWrite + Unpin),
+        bytes: &[u8],
+    ) -> io::Result<()> {
         let mut sent = 0;
         while sent < bytes.len() {
             match Pin::new(&mut *to).poll_write(cx, &bytes[sent..]) {
@@ -258,7 +275,11 @@ impl Way {
         Ok(())
     }
 
-    fn send_rest(&mut self, cx: &mut Context<'_>, to: &mut (impl AsyncWrite + Unpin)) -> Poll<io::Result<()>> {
+    fn send_rest(
+        &mut self,
+        cx: &mut Context<'_>,
+        to: &mut (impl AsyncWrite + Unpin),
+    ) -> Poll<io::Result<()>> {
         while self.rest.has_remaining() {
             let count = ready!(Pin::new(&mut *to).poll_write(cx, &self.rest))?;
             if count == 0 {

@@ -292,7 +292,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn round_robin_begins_with_each_in_its_turn() {
-        let upstreams = Upstreams::new(&addresses(&["ws://a", "ws://b", "ws://c"]), Balance::RoundRobin, None);
+        let upstreams =
+            Upstreams::new(&addresses(&["ws://a", "ws://b", "ws://c"]), Balance::RoundRobin, None);
         assert_eq!(order(&upstreams), ["a:80", "b:80", "c:80"]);
         assert_eq!(order(&upstreams), ["b:80", "c:80", "a:80"]);
         assert_eq!(order(&upstreams), ["c:80", "a:80", "b:80"]);

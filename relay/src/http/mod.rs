@@ -117,7 +117,12 @@ impl Front {
         let _ = tokio::time::timeout(self.settings.close, answering).await;
     }
 
-    async fn answer(self: Arc<Self>, request: Request<Incoming>, peer: SocketAddr, serving: Arc<()>) -> Answer {
+    async fn answer(
+        self: Arc<Self>,
+        request: Request<Incoming>,
+        peer: SocketAddr,
+        serving: Arc<()>,
+    ) -> Answer {
         if let Err(text) = guard::host(request.headers(), &self.settings.hosts) {
             return refusal(StatusCode::MISDIRECTED_REQUEST, &text);
         }
