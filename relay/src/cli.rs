@@ -56,7 +56,7 @@ pub struct Cli {
 #[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
 pub enum Command {
     /// Take messages in and deliver them, until SIGTERM or SIGINT
-    Serve(Serve),
+    Serve(Box<Serve>),
     /// Tell every mistake of a configuration file, with line, column and caret
     #[command(after_long_help = EXIT_CODES)]
     Check {
@@ -180,7 +180,7 @@ mod tests {
 
     fn serve(line: &str) -> Serve {
         match parse(line).unwrap().command {
-            Command::Serve(serve) => serve,
+            Command::Serve(serve) => *serve,
             other => panic!("{other:?}"),
         }
     }

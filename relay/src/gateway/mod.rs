@@ -128,7 +128,7 @@ impl Gateway {
             let mut removed = self.removed.lock().unwrap_or_else(PoisonError::into_inner);
             removed.retain(|route| !route.open.is_empty());
             for route in state.table.routes().iter().chain(removed.iter()) {
-                route.open.end_idle(&self.clock, route.settings.limits.idle_timeout);
+                route.open.end_idle(&self.clock, route.settings.limits.idle_timeout, state.look);
             }
         }
         let removed = self.removed.lock().unwrap_or_else(PoisonError::into_inner);
