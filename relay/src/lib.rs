@@ -108,7 +108,6 @@ impl Relay {
         let rules = ChannelRules { lag, retention: store.retention.clone() };
         let (encodings, trim_every) = (store.encodings, store.trim_every);
         let hub = Hub::new(Arc::new(Memory::new(new_epoch(), store)), encodings, rules);
-        let header_bytes = http.header_bytes;
         let drain = connections.drain;
         let metrics = Arc::<Metrics>::default();
         let permits = reception::permits(&connections);
@@ -122,7 +121,6 @@ impl Relay {
             connections,
             permits,
             Arc::clone(&metrics),
-            header_bytes,
         );
         Ok(Self { listeners, reception: Arc::new(reception), hub, gateway, life, metrics, trim_every, drain })
     }

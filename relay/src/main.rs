@@ -9,7 +9,7 @@ use relay::{
     cli::{Cli, Command, ConfigCommand, Serve},
     config::{self, Config},
     diagnostics,
-    gateway::Gateway,
+    gateway::{Gateway, show},
     ready::Ready,
     runtime,
     shutdown::{Signals, Wanted},
@@ -25,6 +25,11 @@ fn main() -> ExitCode {
         Command::Check { file } => match config::check(&file) {
             Ok(()) => print(format_args!("{}: no mistakes", file.display())),
             Err(e) => Err(fail(&e, USAGE)),
+        },
+        Command::Routes { url, json } => match show::ask(&url) {
+            Ok(report) if json => print(format_args!("{report}")),
+            Ok(report) => print(format_args!("{}", show::table(&report))),
+            Err(e) => Err(fail(&e, 1)),
         },
         Command::Config { command: ConfigCommand::Example } => {
             print(format_args!("{}", config::example().trim_end()))

@@ -84,8 +84,8 @@ impl Reception {
         settings: ConnectionSettings,
         permits: Arc<Semaphore>,
         metrics: Arc<Metrics>,
-        header_bytes: usize,
     ) -> Self {
+        let header_bytes = front.header_bytes();
         let (front, registry, senders) = (Arc::new(front), Arc::default(), Arc::new(senders));
         Self { hub, life, front, registry, senders, settings, metrics, header_bytes, permits }
     }

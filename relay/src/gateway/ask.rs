@@ -49,7 +49,7 @@ where
 {
     let deadline = Instant::now() + patience;
     let key = request.headers().get(header::SEC_WEBSOCKET_KEY).cloned();
-    let handshake = http1::Builder::new().preserve_header_case(true).handshake(TokioIo::new(stream));
+    let handshake = http1::handshake(TokioIo::new(stream));
     let (mut sender, connection) = handshake.await.map_err(|error| upstream.unreachable(reason(&error)))?;
     let mut connection: Option<Driver> = Some(Box::pin(async move {
         // What goes wrong is said to whoever waits for the answer.

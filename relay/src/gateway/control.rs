@@ -157,9 +157,10 @@ impl Registry {
         }
     }
 
-    /// Ends those on which nothing came for so long.
-    pub fn end_idle(&self, clock: &Clock, idle: Duration) {
-        let (now, idle) = (clock.now(), u64::try_from(idle.as_millis()).unwrap_or(u64::MAX));
+    /// Ends those on which nothing came for so long. `look` is the time between two looks: what came last may be as
+    /// much younger than it seems.
+    pub fn end_idle(&self, clock: &Clock, idle: Duration, look: Duration) {
+        let (now, idle) = (clock.now(), u64::try_from((idle + look).as_millis()).unwrap_or(u64::MAX));
         for control in self.lock().controls.values() {
             if now.saturating_sub(control.heard.load(Ordering::Relaxed)) > idle {
                 control.give(Order::Idle);
@@ -183,7 +184,7 @@ mod tests {
         let (number, busy) = registry.enter(&clock);
         clock.set(Duration::from_millis(101));
         busy.heard();
-        registry.end_idle(&clock, Duration::from_millis(100));
+        registry.end_idle(&clock, Duration::from_millis(90), Duration::from_millis(10));
         assert_eq!((silent.order(), busy.order()), (Some(Order::Idle), None));
         registry.end_all(Order::Stop);
         assert_eq!((silent.order(), busy.order()), (Some(Order::Idle), Some(Order::Stop)));

@@ -181,7 +181,8 @@ mod tests {
             let payload = code.map(|code| [&code.to_be_bytes()[..], b"reason"].concat()).unwrap_or_default();
             let mut close = None;
             for piece in frame(0x88, &payload, key).chunks(piece) {
-                close = close.or(walker.walk(piece).close);
+                let walked = walker.walk(piece);
+                close = close.or(walked.close);
             }
             prop_assert_eq!(close, Some(code));
             prop_assert!(walker.is_closed());

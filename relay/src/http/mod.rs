@@ -82,6 +82,11 @@ impl Front {
         Self { hub, gateway, life, settings, receivers: Arc::new(receivers) }
     }
 
+    /// Bytes that a request's head may have.
+    pub fn header_bytes(&self) -> usize {
+        self.settings.header_bytes
+    }
+
     /// Serves a connection until it ends or is upgraded. A request's head has a deadline; so has the wait for
     /// the next one.
     pub async fn serve(self: Arc<Self>, connection: Connection) {
