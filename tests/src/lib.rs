@@ -7,7 +7,7 @@
 //!   hand, also wrong ones; [`http`]: requests by hand; [`chain`]: the law of `prev`, seq and gap.
 //! - [`upstream`]: servers behind the gateway, right and wrong ones.
 //! - [`terminal`]: a program in a real terminal; [`browser`]: a page in a real browser; [`python`]: a receiver
-//!   that is not of this house.
+//!   that is not of this house; [`node`]: servers that are not either.
 //! - [`trace`]: the readings of a sensor that the tests send; [`missing`]: what to do where a tool is missing.
 //!
 //! # Rules
@@ -19,6 +19,7 @@ pub mod chain;
 pub mod frames;
 pub mod http;
 pub mod missing;
+pub mod node;
 pub mod program;
 pub mod python;
 pub mod receiver;

@@ -2,14 +2,18 @@
 //! either side is late, wrong or gone.
 
 mod access;
+mod bulk;
+mod bytes;
 mod changes;
 mod choice;
+mod document;
 mod faults;
 mod headers;
 mod matching;
 mod plain;
 mod pressure;
 mod secure;
+mod shown;
 mod through;
 
 use std::{net::SocketAddr, time::Duration};

@@ -16,16 +16,16 @@ use tokio::{
 use super::relay_to;
 
 /// What the relay may grow by while one side does not read. What kernels buffer is not its own.
-const MOST: u64 = 8 << 20;
+pub(super) const MOST: u64 = 8 << 20;
 
 /// Bytes of one write.
-const PIECE: usize = 64 << 10;
+pub(super) const PIECE: usize = 64 << 10;
 
 /// So long nothing is taken any more before it counts as held back.
 const HELD: Duration = Duration::from_millis(500);
 
 /// Writes pieces until none is taken for a while; how many bytes were taken.
-async fn write_until_held(stream: &mut TcpStream, piece: &[u8]) -> u64 {
+pub(super) async fn write_until_held(stream: &mut TcpStream, piece: &[u8]) -> u64 {
     let mut taken = 0;
     let mut last = Instant::now();
     // The pace at which it is looked whether there is room: nothing announces that there is none.
@@ -49,7 +49,7 @@ async fn write_until_held(stream: &mut TcpStream, piece: &[u8]) -> u64 {
 }
 
 /// Reads so many bytes, which are copies of this piece, one behind the other.
-async fn read_copies(stream: &mut TcpStream, piece: &[u8], count: u64) {
+pub(super) async fn read_copies(stream: &mut TcpStream, piece: &[u8], count: u64) {
     let mut buffer = vec![0; 256 << 10];
     let mut done = 0;
     while done < count {
