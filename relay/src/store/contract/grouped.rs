@@ -3,6 +3,7 @@
 //! committed. What reads the store waits for that.
 
 use std::{
+    io,
     sync::{
         Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -17,8 +18,8 @@ use tokio::{
 };
 
 use crate::store::{
-    Answer, Batch, Bounds, ChannelStore, Claim, Page, ReadError, Receipt, Refused, StoreSettings, Stored,
-    Tail, Ticket, chunk::Chunk, memory::Memory, selection::Selection,
+    Answer, Batch, Bounds, ChannelStore, Claim, Done, Page, ReadError, Receipt, Refused, StoreSettings,
+    Stored, Tail, Ticket, chunk::Chunk, memory::Memory, selection::Selection,
 };
 
 /// How much may wait.
@@ -71,7 +72,7 @@ impl Grouped {
         work: impl FnOnce(oneshot::Sender<Result<T, Refused>>) -> Work,
     ) -> Result<Result<T, Refused>, ReadError> {
         let (settle, outcome) = oneshot::channel();
-        let ended = || ReadError(std::io::ErrorKind::BrokenPipe.into());
+        let ended = || ReadError(io::ErrorKind::BrokenPipe.into());
         self.queue.send(work(settle)).await.map_err(|_| ended())?;
         outcome.await.map_err(|_| ended())
     }
@@ -144,7 +145,7 @@ impl ChannelStore for Grouped {
         self.kept.memory.epoch()
     }
 
-    fn levels(&self) -> Levels {
+    fn levels(&self, _: &ChannelId) -> Levels {
         Levels::ACCEPTED
     }
 
@@ -216,8 +217,24 @@ impl ChannelStore for Grouped {
         })
     }
 
-    fn trim(&self, now: u64) {
-        self.kept.memory.trim(now);
+    fn room(&self) -> Option<Done<'static>> {
+        let queue = self.queue.clone();
+        // Who asked before may append a few more: half of the queue is for them.
+        (queue.capacity() < QUEUE / 2)
+            .then(|| -> Done<'static> { Box::pin(async move { drop(queue.reserve_many(QUEUE / 2).await) }) })
+    }
+
+    fn trim(&self, now: u64) -> Done<'_> {
+        self.kept.memory.trim(now)
+    }
+
+    fn close(&self) -> Done<'_, io::Result<()>> {
+        Box::pin(async {
+            // Everything that was there before is done when there is room for everything.
+            let _ = self.queue.reserve_many(QUEUE).await;
+            let _whole = self.kept.group.lock().await;
+            Ok(())
+        })
     }
 }
 
