@@ -48,6 +48,7 @@ enum Work {
     Append(Batch, oneshot::Sender<Result<Receipt, Refused>>),
     Claim(ProducerId, u32, Duration, u64, oneshot::Sender<Result<Claim, Refused>>),
     Open(Claim, ChannelId, u64, oneshot::Sender<Result<Stored, Refused>>),
+    End(oneshot::Sender<Result<(), Refused>>),
 }
 
 impl Grouped {
@@ -119,6 +120,9 @@ impl Kept {
                     }
                 })
             }
+            Work::End(settle) => Box::new(move |_| {
+                let _ = settle.send(Ok(()));
+            }),
             Work::Open(claim, channel, first_pseq, settle) => {
                 let outcome = self.memory.open(claim, &channel, first_pseq).await;
                 let outcome = outcome.unwrap_or_else(|e| panic!("{e}"));
@@ -229,12 +233,8 @@ impl ChannelStore for Grouped {
     }
 
     fn close(&self) -> Done<'_, io::Result<()>> {
-        Box::pin(async {
-            // Everything that was there before is done when there is room for everything.
-            let _ = self.queue.reserve_many(QUEUE).await;
-            let _whole = self.kept.group.lock().await;
-            Ok(())
-        })
+        // What was there before is done before.
+        Box::pin(async { self.ask(Work::End).await.map(|_| ()).map_err(|e| e.0) })
     }
 }
 
