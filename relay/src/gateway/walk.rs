@@ -9,6 +9,8 @@ pub struct Walker {
     /// The header so far; of a close frame its code belongs to it.
     header: [u8; MAX_HEADER],
     have: u8,
+    /// The current frame is the last one of a message.
+    ends_message: bool,
     /// A close frame has passed: what follows is nothing.
     closed: bool,
 }
@@ -16,7 +18,7 @@ pub struct Walker {
 /// What some bytes brought.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Walked {
-    /// Messages whose last frame ended or began to end in them.
+    /// Messages whose last byte they had.
     pub messages: u64,
     /// A close frame, with its code if it has one.
     pub close: Option<Option<u16>>,
@@ -57,7 +59,7 @@ impl Walker {
             return bytes.len();
         }
         if self.left > 0 {
-            return self.skip(bytes);
+            return self.skip(bytes, walked);
         }
         let mut used = 0;
         // The header is mostly there as a whole.
@@ -78,12 +80,15 @@ impl Walker {
             self.understand(&header, usize::from(self.have), walked);
             self.have = 0;
         }
-        if self.closed { bytes.len() } else { used + self.skip(&bytes[used..]) }
+        if self.closed { bytes.len() } else { used + self.skip(&bytes[used..], walked) }
     }
 
-    fn skip(&mut self, bytes: &[u8]) -> usize {
+    fn skip(&mut self, bytes: &[u8], walked: &mut Walked) -> usize {
         let skipped = usize::try_from(self.left).unwrap_or(usize::MAX).min(bytes.len());
         self.left -= skipped as u64;
+        if self.left == 0 {
+            walked.messages += u64::from(std::mem::take(&mut self.ends_message));
+        }
         skipped
     }
 
@@ -95,8 +100,8 @@ impl Walker {
             self.closed = true;
             self.left = 0;
             walked.close = Some((payload >= 2).then(|| close_code(header, length)));
-        } else if opcode & CONTROL == 0 && header[0] & FINAL != 0 {
-            walked.messages += 1;
+        } else {
+            self.ends_message = opcode & CONTROL == 0 && header[0] & FINAL != 0;
         }
     }
 }
@@ -198,6 +203,15 @@ mod tests {
             }
             let expected: Vec<usize> = frames.iter().scan(0, |at, frame| { *at += frame.len(); Some(*at) }).collect();
             prop_assert_eq!(ends, expected);
+        }
+
+        #[test]
+        fn a_message_counts_with_its_last_byte(length in 0usize..70_000, key: Option<[u8; 4]>) {
+            let bytes = frame(0x82, &vec![7; length], key);
+            let (last, rest) = bytes.split_last().expect("a frame has a header");
+            let mut walker = Walker::default();
+            prop_assert_eq!(walker.walk(rest).messages, 0);
+            prop_assert_eq!(walker.walk(&[*last]).messages, 1);
         }
 
         #[test]
