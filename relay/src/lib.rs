@@ -155,7 +155,7 @@ impl Relay {
                 tokio::select! {
                     () = trimming.stopping() => return,
                     _ = every.tick() => {
-                        trimmed.trim();
+                        trimmed.trim().await;
                         metrics.report();
                     }
                 }

@@ -2,7 +2,7 @@
 //! side. `tests/gateway-bench` sets up what it needs and runs it.
 //!
 //! - [`proxies`]: how each is started. [`upstream`]: the server behind them, which echoes. [`echoes`]: clients that wait
-//!   for each echo before they send again. [`report`]: tables, and what the relay is to reach.
+//!   for each echo before they send again. [`mod@report`]: tables, and what the relay is to reach.
 
 mod echoes;
 mod proxies;
