@@ -174,7 +174,9 @@ where
         let (client, upstream) = (stop != Stop::Failed(Side::Client), stop != Stop::Failed(Side::Upstream));
         let mut told = false;
         if client {
-            let frame = farewell.to_client();
+            // A client that has closed gets what an upstream answers to that, or nothing.
+            let parted = matches!(stop, Stop::Failed(_)) && self.up.close.is_some();
+            let frame = if parted { Vec::new() } else { farewell.to_client() };
             let source = upstream.then_some(&mut self.upstream);
             let leaving = self.down.leave(source, &mut self.client, &frame);
             told = timeout(patience, leaving).await.unwrap_or(false);

@@ -208,6 +208,17 @@ async fn an_upstream_that_resets_is_1011_for_the_client() {
 }
 
 #[tokio::test]
+async fn an_upstream_that_resets_after_the_clients_close_is_no_fault() {
+    let (relay, mut client, mut peer) = connected().await;
+    client.send(CLOSE, &close(1000, "")).await;
+    peer.expect(CLOSE, &close(1000, "")).await;
+    peer.reset();
+    assert_eq!(client.frame().await, None, "what the upstream did not say is not said for it");
+    drop(client);
+    ended(&relay, "client", "closed").await;
+}
+
+#[tokio::test]
 async fn an_upstream_that_resets_in_a_message_ends_the_client_without_a_close() {
     let (relay, mut client, mut peer) = connected().await;
     peer.write(b"\x82\x7e\x03\xe8ten bytes!").await;
