@@ -9,6 +9,7 @@ use clap::{
 use shared::{
     ChannelId,
     client::{Exit, RelayAddr},
+    sender::Levels,
     units::{UnitError, parse_duration},
 };
 
@@ -102,8 +103,9 @@ pub struct Args {
     #[arg(long)]
     pub no_ack: bool,
 
-    /// What a confirmation means: accepted (the relay has the message in memory)
-    #[arg(long, value_name = "LEVEL", default_value = "accepted")]
+    /// What a confirmation means: accepted (it is kept as safely as its channel is) or fsynced (it is on the
+    /// relay's disk)
+    #[arg(long, value_name = "LEVEL", env = "RELAY_LEVEL", default_value = "accepted")]
     pub level: Level,
 
     /// A bar for each file
@@ -131,21 +133,23 @@ pub struct Args {
     pub color: clap::ColorChoice,
 }
 
-/// What a confirmation means.
+/// What a confirmation means, at least.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Level {
-    /// The relay has it.
+    /// The relay has it, and keeps it as its channel does: in memory, or on disk, which may be reached later.
     Accepted,
+    /// It is on the relay's disk.
+    Fsynced,
 }
 
 /// A level that can't be had.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum LevelError {
     /// It will come.
-    #[error("it is not available yet; this version confirms what is accepted")]
+    #[error("it is not available yet; it may be accepted or fsynced")]
     NotYet,
     /// There is none of that name.
-    #[error("it is none of accepted, fsynced, replicated")]
+    #[error("it is neither accepted nor fsynced")]
     Unknown,
 }
 
@@ -155,7 +159,8 @@ impl FromStr for Level {
     fn from_str(text: &str) -> Result<Self, LevelError> {
         match text {
             "accepted" => Ok(Self::Accepted),
-            "fsynced" | "replicated" => Err(LevelError::NotYet),
+            "fsynced" => Ok(Self::Fsynced),
+            "replicated" => Err(LevelError::NotYet),
             _ => Err(LevelError::Unknown),
         }
     }
@@ -165,6 +170,17 @@ impl fmt::Display for Level {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Accepted => f.write_str("accepted"),
+            Self::Fsynced => f.write_str("fsynced"),
+        }
+    }
+}
+
+impl Level {
+    /// As the protocol says it.
+    pub fn wire(self) -> Levels {
+        match self {
+            Self::Accepted => Levels::ACCEPTED,
+            Self::Fsynced => Levels(Levels::ACCEPTED.0 | Levels::FSYNCED.0),
         }
     }
 }
@@ -263,9 +279,9 @@ mod tests {
 
     #[test]
     fn a_level_that_comes_later_says_so() {
-        let message = failure(&["-c", "a", "--level", "fsynced"]).message;
+        let message = failure(&["-c", "a", "--level", "replicated"]).message;
         assert!(
-            message.starts_with("invalid value 'fsynced' for '--level': it is not available yet"),
+            message.starts_with("invalid value 'replicated' for '--level': it is not available yet"),
             "{message}"
         );
     }

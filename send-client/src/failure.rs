@@ -119,6 +119,11 @@ impl Failure {
             Some(ErrorCode::TooBig) => {
                 Self::new(Exit::MessageRefused, format!("a message was refused: {refusal}"))
             }
+            Some(ErrorCode::LevelUnsupported) => {
+                Self::new(Exit::Failure, format!("--level can't be had: {refusal}")).hint(
+                    "a relay with `--data DIR` gives fsynced; without --level it is what the channel gives",
+                )
+            }
             Some(ErrorCode::Fenced | ErrorCode::TakenOver) => Self::new(
                 Exit::Failure,
                 format!("another sender goes on in the place of this one: {refusal}"),

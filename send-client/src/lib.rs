@@ -32,14 +32,11 @@ use std::{
     time::Duration,
 };
 
-use shared::{
-    ChannelId,
-    client::{Exit, RelayAddr},
-    sender::ProducerId,
-};
+use shared::{ChannelId, client::Exit, sender::ProducerId};
 
 use crate::{
     cli::{Args, Stop},
+    connection::Producer,
     console::Console,
     failure::Failure,
     feed::Feed,
@@ -109,7 +106,7 @@ pub fn run(args: impl Iterator<Item = OsString>) -> Exit {
 async fn send(args: Args, console: &mut Console) -> Result<Exit, Failure> {
     let mut signals = Signals::new().map_err(|error| Failure::new(Exit::Failure, failure::reason(&error)))?;
     let mode = mode(&args)?;
-    let target = target(args.relay, args.connect_timeout, !args.no_reconnect);
+    let target = target(&args);
     let settings = Settings {
         feed: feed::Options {
             channel: args.channel,
@@ -172,8 +169,14 @@ fn mode(args: &Args) -> Result<Mode, Failure> {
 }
 
 /// A target under a producer id of this process.
-fn target(relay: RelayAddr, connect_timeout: Duration, reconnect: bool) -> Target {
-    let mut producer = [0; 16];
-    fastrand::fill(&mut producer);
-    Target { relay, producer: ProducerId(producer), connect_timeout, reconnect }
+fn target(args: &Args) -> Target {
+    let mut id = [0; 16];
+    fastrand::fill(&mut id);
+    let producer = Producer { id: ProducerId(id), epoch: 1, keep_s: 0, levels: args.level.wire() };
+    Target {
+        relay: args.relay.clone(),
+        producer,
+        connect_timeout: args.connect_timeout,
+        reconnect: !args.no_reconnect,
+    }
 }

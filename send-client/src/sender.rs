@@ -6,12 +6,12 @@ use std::{fmt, future::Future, pin::Pin, time::Duration};
 use shared::{
     Epoch, ErrorCode,
     client::{Backoff, Exit, RelayAddr},
-    sender::{Alias, ProducerId},
+    sender::Alias,
 };
 use tokio::time::{Instant, sleep_until};
 
 use crate::{
-    connection::{Connection, End, Event, Refusal},
+    connection::{Connection, End, Event, Producer, Refusal},
     failure::Failure,
     outbox::Outbox,
 };
@@ -22,7 +22,7 @@ pub struct Target {
     /// The relay.
     pub relay: RelayAddr,
     /// Who this sender is.
-    pub producer: ProducerId,
+    pub producer: Producer,
     /// How long a connection may take to come to be.
     pub connect_timeout: Duration,
     /// Whether another connection is tried when one is lost.

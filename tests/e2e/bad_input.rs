@@ -82,6 +82,16 @@ async fn wrong_usage_is_2() {
 }
 
 #[tokio::test]
+async fn a_level_that_the_relay_can_not_give_is_told_before_anything_is_sent() {
+    let relay = TestRelay::start(&[]).await;
+    let finished =
+        run("send-client", &["-c", "foo", "-r", &relay.host(), "--level", "fsynced", "-m", "x"], b"").await;
+    let expected = "error: --level can't be had: this relay keeps messages in memory: only the level `accepted` can be had";
+    assert!(finished.stderr.starts_with(expected), "{}", finished.stderr);
+    assert_eq!(finished.code, Some(1));
+}
+
+#[tokio::test]
 async fn listening_for_others_needs_to_be_said() {
     let finished = run("relay", &["serve", "--listen", "0.0.0.0:0"], b"").await;
     assert_eq!(finished.code, Some(2), "{}", finished.stderr);

@@ -22,8 +22,9 @@ use crate::within;
 const PACKAGES: [&str; 3] = ["relay", "send-client", "recv-client"];
 
 /// Variables that would change what the programs do.
-const CLEARED: [&str; 10] = [
+const CLEARED: [&str; 11] = [
     "RELAY_ADDR",
+    "RELAY_LEVEL",
     "RELAY_CHANNEL",
     "RELAY_TOKEN",
     "RELAY_TOKEN_FILE",
