@@ -143,7 +143,7 @@ impl Relay {
                 tokio::select! {
                     () = trimming.stopping() => return,
                     _ = every.tick() => {
-                        trimmed.trim();
+                        trimmed.trim().await;
                         metrics.report();
                     }
                 }

@@ -4,6 +4,8 @@
 //! A sender opens with [`PREAMBLE`] and [`Hello`]; the relay answers [`Welcome`]. It opens channels under
 //! aliases of its own choice, publishes under them with growing pseqs, and keeps what is not acknowledged.
 
+use std::fmt;
+
 use crate::{Epoch, ErrorCode, Kind, Seq};
 
 /// The first bytes of a framed sender; a byte with the [`VERSION`] follows.
@@ -182,6 +184,26 @@ impl Levels {
     /// Whether every level of `other` is among these.
     pub const fn contains(self, other: Self) -> bool {
         self.0 & other.0 == other.0
+    }
+
+    /// These and the others.
+    #[must_use]
+    pub const fn and(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+}
+
+impl fmt::Display for Levels {
+    /// As people write them: `accepted and fsynced`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const NAMES: [(Levels, &str); 3] = [
+            (Levels::ACCEPTED, "accepted"),
+            (Levels::FSYNCED, "fsynced"),
+            (Levels::REPLICATED, "replicated"),
+        ];
+        let mut names = NAMES.iter().filter(|(level, _)| self.contains(*level)).map(|(_, name)| *name);
+        f.write_str(names.next().unwrap_or("none"))?;
+        names.try_for_each(|name| write!(f, " and {name}"))
     }
 }
 

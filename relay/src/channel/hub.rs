@@ -148,8 +148,8 @@ impl Hub {
     }
 
     /// Lets go what is too old by now.
-    pub fn trim(&self) {
-        self.store.trim(now());
+    pub async fn trim(&self) {
+        self.store.trim(now()).await;
         let views = self.views();
         views.exact.values().chain(views.patterns.values()).for_each(|attached| attached.view.forget_gone());
     }

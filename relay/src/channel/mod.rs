@@ -4,13 +4,14 @@
 //! - [`view`]: the newest chunks of one selection, for all its receivers; [`ring`] points to them, [`progress`] knows
 //!   how far each receiver is.
 //! - [`cursor`]: where one receiver is.
-//! - [`publisher`]: a sender's way into one channel, and what holds it back.
+//! - [`publisher`]: a sender's way into one channel, and what holds it back; [`room`]: whether the store does.
 
 pub mod cursor;
 pub mod hub;
 pub mod progress;
 pub mod publisher;
 pub mod ring;
+pub mod room;
 #[cfg(test)]
 mod tests;
 pub mod view;

@@ -34,6 +34,7 @@ fn settings() -> StoreSettings {
         channel_idle: Duration::from_secs(3600),
         trim_every: Duration::from_secs(1),
         retention: Vec::new(),
+        durability: Vec::new(),
     }
 }
 

@@ -185,6 +185,7 @@ impl Default for Config {
                 channel_idle: Duration::from_secs(12 * 3600),
                 trim_every: Duration::from_secs(1),
                 retention: vec![(any_channel(), Retention { bytes: 64 << 20, messages: None, age: None })],
+                durability: Vec::new(),
             },
             lag: vec![(any_channel(), LagPolicy::Skip)],
             log: LogSettings { filter: "info".into(), format: LogFormat::Text },

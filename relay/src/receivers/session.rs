@@ -33,6 +33,7 @@ use crate::{
         LagPolicy,
         cursor::{Beginning, Cursor, Missing},
         hub::Hub,
+        room::Room,
     },
     connection::Connection,
     store::{ReadError, Ticket},
@@ -72,6 +73,7 @@ pub struct Session {
     fragments: FrameCounter,
     outbound: Outbound,
     unsettled: VecDeque<(Option<u64>, Ticket)>,
+    room: Room,
     /// The last message that it published itself.
     own: Seq,
     vigil: Vigil,
@@ -156,6 +158,7 @@ impl Session {
             fragments: FrameCounter::default(),
             outbound: Outbound::default(),
             unsettled: VecDeque::new(),
+            room: Room::default(),
             own: Seq::ZERO,
             phase: Phase::Open,
             hub,
@@ -213,7 +216,7 @@ impl Session {
                 // A socket that always has something would let nobody else run.
                 tokio::task::yield_now().await;
             }
-            Woken::Writable => {}
+            Woken::Writable | Woken::Room => {}
             Woken::Settled(outcome) => self.settled(outcome)?,
             Woken::Due if Instant::now() < self.deadline() => {}
             Woken::Due => self.attend()?,

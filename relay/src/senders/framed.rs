@@ -26,7 +26,7 @@ use super::{
     registry::{Registered, Registry},
 };
 use crate::{
-    channel::{hub::Hub, publisher::Publisher},
+    channel::{hub::Hub, publisher::Publisher, room::Room},
     connection::{Connection, SENDER_READ, SENDER_TURN},
     shutdown::Life,
     store::{self, Receipt, Ticket, chunk::ChunkBuilder},
@@ -49,6 +49,7 @@ pub struct FramedSession {
     /// Messages of one alias that go to the store together.
     builder: ChunkBuilder,
     building: Option<Building>,
+    room: Room,
     unsettled: VecDeque<Unsettled>,
     unsettled_bytes: usize,
     unsettled_messages: u64,
@@ -104,7 +105,7 @@ impl FramedSession {
     ) -> Self {
         let limits = Limits { max_message: settings.max_message, aliases: settings.aliases };
         Self {
-            protocol: Protocol::new(limits, hub.store().levels()),
+            protocol: Protocol::new(limits),
             phase: Phase::Greeting(Instant::now() + settings.hello),
             connection,
             hub,
@@ -115,6 +116,7 @@ impl FramedSession {
             unparsed: BytesMut::new(),
             builder: ChunkBuilder::default(),
             building: None,
+            room: Room::default(),
             unsettled: VecDeque::new(),
             unsettled_bytes: 0,
             unsettled_messages: 0,
@@ -138,6 +140,7 @@ impl FramedSession {
                 }
                 Phase::Open => ping,
             };
+            let room = self.room.ask(&self.hub);
             let reading = self.is_reading();
             let interest = match (reading, self.answers.is_empty()) {
                 (true, true) => Interest::READABLE,
@@ -153,6 +156,7 @@ impl FramedSession {
                     self.settled(outcome);
                     Ok(false)
                 }
+                () = self.room.wait(), if !room => Ok(false),
                 ready = ready(&self.connection, interest, reading), if reading || !self.answers.is_empty() => match ready {
                     Ok(true) => self.read(&mut greeted).await,
                     Ok(false) => Ok(false),
@@ -179,12 +183,16 @@ impl FramedSession {
         self.connection.linger(self.settings.close).await;
     }
 
-    /// The window: what is not settled yet, and what the sender has not read of its answers.
+    /// The store, the window, and what the sender has not read of its answers.
     fn is_reading(&self) -> bool {
-        !matches!(self.phase, Phase::Ending(_))
-            && self.answers.len() < UNREAD_ANSWERS
-            && self.unsettled_bytes <= self.settings.window_bytes as usize
-            && self.unsettled_messages <= u64::from(self.settings.window_messages)
+        !matches!(self.phase, Phase::Ending(_)) && self.answers.len() < UNREAD_ANSWERS && !self.is_held()
+    }
+
+    /// Whether the store has no room, or has not settled what the window allows.
+    fn is_held(&self) -> bool {
+        !self.room.is_there()
+            || self.unsettled_bytes > self.settings.window_bytes as usize
+            || self.unsettled_messages > u64::from(self.settings.window_messages)
     }
 
     /// Reads what is there, and acts on it; whether there is likely more.
@@ -268,11 +276,13 @@ impl FramedSession {
         }
         if now >= *ping {
             *ping = now + self.settings.ping_every;
-            self.misses = if std::mem::take(&mut self.heard) { 0 } else { self.misses + 1 };
+            // One that is not read can't be heard; it is told all the same that the relay is there.
+            let held = self.is_held();
+            self.misses = if std::mem::take(&mut self.heard) || held { 0 } else { self.misses + 1 };
             if self.misses > self.settings.ping_misses {
                 return Err(Over);
             }
-            if self.misses > 0 && self.phase == Phase::Open {
+            if (self.misses > 0 || held) && self.phase == Phase::Open {
                 self.say(&RelayFrame::Ping(u64::from(self.misses)));
             }
         }

@@ -15,7 +15,6 @@ use crate::store::{Claim, Stamp, Stored};
 #[derive(Debug)]
 pub struct Protocol {
     limits: Limits,
-    levels: Levels,
     state: State,
 }
 
@@ -58,8 +57,17 @@ pub enum Step<'a> {
     Nothing,
     /// Claim the producer's place, and tell [`Protocol::claimed`].
     Claim(Hello<'a>),
-    /// Open the channel, and tell [`Protocol::opened`].
-    Open(Alias, ChannelId, u64),
+    /// Open the channel if it settles messages at these levels, and tell [`Protocol::opened`].
+    Open {
+        /// What the sender calls it.
+        alias: Alias,
+        /// Which.
+        channel: ChannelId,
+        /// The lowest pseq that the sender still holds.
+        first_pseq: u64,
+        /// The levels that an ACK shall mean.
+        levels: Levels,
+    },
     /// Hand the message to the store, with the others of its alias.
     Store(Publish<'a>),
     /// It is settled already: acknowledge what is settled.
@@ -88,9 +96,9 @@ pub struct Refused {
 }
 
 impl Protocol {
-    /// Before the first frame. `levels` are those that the store can give.
-    pub fn new(limits: Limits, levels: Levels) -> Self {
-        Self { limits, levels, state: State::Fresh }
+    /// Before the first frame.
+    pub fn new(limits: Limits) -> Self {
+        Self { limits, state: State::Fresh }
     }
 
     /// What a frame means.
@@ -107,9 +115,7 @@ impl Protocol {
             (State::Known { .. }, SenderFrame::Hello(_)) => {
                 Step::Refuse(Refused::fatal(ErrorCode::Protocol, "HELLO came twice"))
             }
-            (State::Known { lines, .. }, SenderFrame::Open(open)) => {
-                open_step(lines, open, self.limits, self.levels)
-            }
+            (State::Known { lines, .. }, SenderFrame::Open(open)) => open_step(lines, open, self.limits),
             (State::Known { lines, .. }, SenderFrame::Publish(publish)) => {
                 match lines.get_mut(&publish.alias) {
                     Some(line) => line.publish(publish, self.limits.max_message),
@@ -223,6 +229,12 @@ impl Refused {
         Self { code, fatal: true, alias: Alias(0), pseq: 0, text: text.into() }
     }
 
+    /// A channel that does not settle messages at the levels that were asked for.
+    pub fn level_unsupported(alias: Alias, channel: &ChannelId, levels: Levels) -> Self {
+        let text = format!("only the level {levels} can be had of {channel}");
+        Self { alias, ..Self::fatal(ErrorCode::LevelUnsupported, text) }
+    }
+
     /// As a frame.
     pub fn frame(&self, retry_ms: u32) -> Refusal<'_> {
         let Self { code, fatal, alias, pseq, ref text } = *self;
@@ -230,8 +242,8 @@ impl Refused {
     }
 }
 
-fn open_step<'a>(lines: &BTreeMap<Alias, Line>, open: Open<'a>, limits: Limits, levels: Levels) -> Step<'a> {
-    let Open { alias, levels: wanted, first_pseq, channel } = open;
+fn open_step<'a>(lines: &BTreeMap<Alias, Line>, open: Open<'a>, limits: Limits) -> Step<'a> {
+    let Open { alias, levels, first_pseq, channel } = open;
     let refuse = |code, fatal, text| Step::Refuse(Refused { code, fatal, alias, pseq: 0, text });
     if lines.contains_key(&alias) {
         return refuse(ErrorCode::Protocol, true, format!("alias {} is open already", alias.0));
@@ -239,15 +251,11 @@ fn open_step<'a>(lines: &BTreeMap<Alias, Line>, open: Open<'a>, limits: Limits, 
     if lines.len() >= limits.aliases {
         return refuse(ErrorCode::TooMany, false, format!("at most {} channels at once", limits.aliases));
     }
-    if !levels.contains(wanted) {
-        let text = "this relay keeps messages in memory: only the level `accepted` can be had".into();
-        return refuse(ErrorCode::LevelUnsupported, true, text);
-    }
     if first_pseq > MAX_PSEQ {
         return refuse(ErrorCode::Protocol, true, format!("a message's number is at most {MAX_PSEQ}"));
     }
     match channel.parse() {
-        Ok(channel) => Step::Open(alias, channel, first_pseq.max(1)),
+        Ok(channel) => Step::Open { alias, channel, first_pseq: first_pseq.max(1), levels },
         Err(e) => refuse(ErrorCode::InvalidChannel, false, format!("`{channel}` is no channel: {e}")),
     }
 }
@@ -274,7 +282,7 @@ mod tests {
     }
 
     fn fresh() -> Protocol {
-        Protocol::new(Limits { max_message: 8, aliases: 2 }, Levels::ACCEPTED)
+        Protocol::new(Limits { max_message: 8, aliases: 2 })
     }
 
     /// A protocol after HELLO and OPEN, with that pseq stored last.
@@ -283,7 +291,8 @@ mod tests {
         assert!(matches!(protocol.handle(hello(b"")), Step::Claim(_)));
         protocol.claimed(Claim { producer: PRODUCER, epoch: 1, number: 1 });
         let step = protocol.handle(open(ALIAS, Levels::ACCEPTED, "a"));
-        assert_eq!(step, Step::Open(ALIAS, "a".parse().unwrap(), 1));
+        let channel = "a".parse().unwrap();
+        assert_eq!(step, Step::Open { alias: ALIAS, channel, first_pseq: 1, levels: Levels::ACCEPTED });
         protocol.opened(ALIAS, Stored { pseq: last, seq: Seq(last), lost: 0 });
         protocol
     }
@@ -351,10 +360,6 @@ mod tests {
             refusal(protocol.handle(open(alias, levels, channel)))
         };
         assert_eq!(step(&mut protocol, ALIAS, Levels::ACCEPTED, "a"), (ErrorCode::Protocol, true, 0));
-        assert_eq!(
-            step(&mut protocol, Alias(4), Levels::FSYNCED, "a"),
-            (ErrorCode::LevelUnsupported, true, 0)
-        );
         assert_eq!(
             step(&mut protocol, Alias(4), Levels::ACCEPTED, "a b"),
             (ErrorCode::InvalidChannel, false, 0)

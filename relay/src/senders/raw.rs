@@ -17,7 +17,7 @@ use super::{
     framing::{AutoSettings, Framer, Piece},
 };
 use crate::{
-    channel::{hub::Hub, publisher::Publisher},
+    channel::{hub::Hub, publisher::Publisher, room::Room},
     connection::{Connection, SENDER_READ, SENDER_TURN},
     metrics::Metrics,
     shutdown::Life,
@@ -38,6 +38,8 @@ const ANSWERS: usize = 16 * 1024;
 #[derive(Debug)]
 pub struct RawSession {
     connection: Connection,
+    hub: Arc<Hub>,
+    room: Room,
     publisher: Publisher,
     settings: Arc<SenderSettings>,
     epoch: shared::Epoch,
@@ -117,6 +119,8 @@ impl RawSession {
         let framing = line.framing.as_ref().unwrap_or(&raw.framing);
         Some(Self {
             framer: Framer::new(framing, raw.max_message, auto),
+            hub: Arc::clone(hub),
+            room: Room::default(),
             publisher: Publisher::new(hub, channel),
             epoch: hub.store().epoch(),
             ack: line.ack,
@@ -147,6 +151,12 @@ impl RawSession {
     async fn serve(&mut self, life: &Life) {
         let mut reads = 0;
         loop {
+            if !self.room.ask(&self.hub) {
+                tokio::select! {
+                    () = life.stopping() => return self.stop().await,
+                    () = self.room.wait() => {}
+                }
+            }
             let deadline = self.framer.deadline().map(Instant::from_std);
             let heard = tokio::select! {
                 biased;
@@ -249,24 +259,26 @@ impl RawSession {
         let mut answers = String::new();
         for outcome in std::mem::take(&mut self.outcomes) {
             match outcome {
-                Outcome::Published(messages, ticket) => match self.stored(&messages, ticket).await {
-                    Ok(first) if self.ack => {
-                        for index in 0..messages.count() {
-                            let position = Position { epoch: self.epoch, seq: Seq(first.0 + index) };
-                            answers.push_str(&format!("OK {position}\n"));
-                            if answers.len() >= ANSWERS {
-                                self.answer(&mut answers).await?;
+                Outcome::Published(messages, ticket) => {
+                    match stored(&self.publisher, &messages, ticket).await {
+                        Ok(first) if self.ack => {
+                            for index in 0..messages.count() {
+                                let position = Position { epoch: self.epoch, seq: Seq(first.0 + index) };
+                                answers.push_str(&format!("OK {position}\n"));
+                                if answers.len() >= ANSWERS {
+                                    self.answer(&mut answers).await?;
+                                }
                             }
                         }
+                        Ok(_) => {}
+                        Err(refused) => {
+                            debug!(channel = %self.publisher.channel(), "a raw sender was refused: {refused}");
+                            answers.push_str(&format!("ERR {} {refused}\n", refused.code()));
+                            self.answer(&mut answers).await?;
+                            return Err(Over);
+                        }
                     }
-                    Ok(_) => {}
-                    Err(refused) => {
-                        debug!(channel = %self.publisher.channel(), "a raw sender was refused: {refused}");
-                        answers.push_str(&format!("ERR {} {refused}\n", refused.code()));
-                        self.answer(&mut answers).await?;
-                        return Err(Over);
-                    }
-                },
+                }
                 Outcome::Refused(code, text) => {
                     debug!(channel = %self.publisher.channel(), "a raw sender's message was refused: {text}");
                     answers.push_str(&format!("ERR {code} {text}\n"));
@@ -286,18 +298,18 @@ impl RawSession {
         answers.clear();
         Ok(())
     }
+}
 
-    /// The seq of the first of the messages, once they are stored.
-    async fn stored(&self, messages: &Messages, mut ticket: Ticket) -> Result<Seq, Refused> {
-        loop {
-            match ticket.await {
-                Ok(receipt) => return Ok(receipt.first),
-                Err(Refused::Unavailable { retry }) => {
-                    tokio::time::sleep(retry).await;
-                    ticket = self.publisher.publish(messages.clone(), None);
-                }
-                Err(refused) => return Err(refused),
+/// The seq of the first of the messages, once they are stored.
+async fn stored(publisher: &Publisher, messages: &Messages, mut ticket: Ticket) -> Result<Seq, Refused> {
+    loop {
+        match ticket.await {
+            Ok(receipt) => return Ok(receipt.first),
+            Err(Refused::Unavailable { retry }) => {
+                tokio::time::sleep(retry).await;
+                ticket = publisher.publish(messages.clone(), None);
             }
+            Err(refused) => return Err(refused),
         }
     }
 }

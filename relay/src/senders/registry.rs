@@ -102,6 +102,7 @@ mod tests {
             channel_idle: Duration::MAX,
             trim_every: Duration::from_secs(1),
             retention: Vec::new(),
+            durability: Vec::new(),
         };
         Hub::new(Arc::new(Memory::new(Epoch(1), settings)), 0, ChannelRules::default())
     }
@@ -132,11 +133,11 @@ mod tests {
         let registry = Arc::<Registry>::default();
         let registered = registry.register(claim(&hub, 5).await, Arc::clone(&hub));
         let later = now() + 1_000_000_000;
-        hub.store().trim(later);
+        hub.store().trim(later).await;
         let known = hub.store().claim(ProducerId([1; 16]), 4, Duration::ZERO, later).await.unwrap();
         assert_eq!(known, Err(Refused::Fenced));
         drop(registered);
-        hub.store().trim(later);
+        hub.store().trim(later).await;
         claim(&hub, 4).await;
     }
 }

@@ -212,6 +212,25 @@ impl Messages {
         Self { allocated: frames.capacity(), frames: frames.into(), count: 1, source_times: None }
     }
 
+    /// Messages that were stored: so many frames, which are whole, and the times that their sources told, one for
+    /// each or none at all (0: not told). At least one message. The frames stay where they are, a part of what was
+    /// read perhaps; they count as memory of their own all the same.
+    pub fn stored(frames: Bytes, count: u32, source_times: Option<Box<[u64]>>) -> Self {
+        debug_assert_eq!(ws_frame::walk(&frames).count(), count as usize, "as many frames as messages");
+        debug_assert!(source_times.as_ref().is_none_or(|times| times.len() == count as usize));
+        Self { allocated: frames.len(), frames, count, source_times }
+    }
+
+    /// The frames, as they are written to receivers and to a disk.
+    pub fn frames(&self) -> &Bytes {
+        &self.frames
+    }
+
+    /// When each came to be, if a source told of any: microseconds since 1970, UTC; 0: not told.
+    pub fn source_times(&self) -> Option<&[u64]> {
+        self.source_times.as_deref()
+    }
+
     /// How many there are; at least one.
     pub fn count(&self) -> u64 {
         u64::from(self.count)
@@ -298,6 +317,17 @@ mod tests {
     use shared::receiver::{Event, decode_binary};
 
     use super::*;
+
+    #[test]
+    fn messages_that_were_stored_are_what_they_were() {
+        for source_time in [0, 7] {
+            let chunk = chunk(&[(true, b"x".to_vec()), (false, vec![0; 300])], source_time);
+            let Messages { ref frames, ref source_times, .. } = chunk.messages;
+            let stored = Messages::stored(Bytes::copy_from_slice(frames), 2, source_times.clone());
+            assert_eq!((&stored, stored.frames()), (&chunk.messages, frames));
+            assert_eq!(stored.source_times(), (source_time > 0).then_some(&[source_time; 2][..]));
+        }
+    }
 
     fn chunk(messages: &[(bool, Vec<u8>)], source_time: u64) -> Arc<Chunk> {
         let mut builder = ChunkBuilder::default();

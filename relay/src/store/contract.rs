@@ -37,6 +37,8 @@ pub(super) async fn holds(make: impl Fn(StoreSettings) -> Arc<dyn ChannelStore> 
     a_page_is_about_as_large_as_asked_for(&make).await;
     a_retired_channel_that_comes_back_goes_on(&make).await;
     too_many_channels_are_refused(&make).await;
+    who_waits_for_room_gets_it(&make).await;
+    what_was_appended_before_the_end_is_settled_and_can_be_read(&make).await;
     producers::hold(&make).await;
     model::random_histories_are_read_as_they_were_written(&make);
 }
@@ -148,6 +150,7 @@ fn settings() -> StoreSettings {
         channel_idle: Duration::from_secs(3600),
         trim_every: Duration::from_secs(1),
         retention: Vec::new(),
+        durability: Vec::new(),
     }
 }
 
@@ -272,11 +275,11 @@ async fn a_channel_keeps_so_many_messages(make: Make<'_>) {
 async fn a_channel_keeps_messages_for_so_long(make: Make<'_>) {
     let rig = Rig::new(make, keeping(Retention { age: Some(Duration::from_micros(10)), ..EVERYTHING }));
     let firsts = [rig.append("c", 1, 100).await.first, rig.append("c", 1, 105).await.first];
-    rig.store.trim(110);
+    rig.store.trim(110).await;
     assert_eq!(rig.kept("c").await, firsts);
-    rig.store.trim(111);
+    rig.store.trim(111).await;
     assert_eq!(rig.kept("c").await, firsts[1..]);
-    rig.store.trim(116);
+    rig.store.trim(116).await;
     assert_eq!(rig.kept("c").await, []);
     let bounds = rig.store.bounds(&select("c"));
     assert_eq!((bounds.first, bounds.head), (Seq::ZERO, firsts[1]), "a head is not forgotten");
@@ -323,7 +326,7 @@ async fn a_retired_channel_that_comes_back_goes_on(make: Make<'_>) {
     let rig = Rig::new(make, StoreSettings { channel_idle: idle, ..settings() });
     let first = rig.append("c", 3, 100).await;
     let other = rig.append("d", 1, 110).await;
-    rig.store.trim(115);
+    rig.store.trim(115).await;
     assert_eq!(rig.kept("c").await, []);
     assert_eq!(rig.kept("d").await, [other.first]);
     let gone = |before| [retired(first.last, before, 3)];
@@ -346,8 +349,35 @@ async fn too_many_channels_are_refused(make: Make<'_>) {
     assert_eq!(rig.store.append(batch("c", 1, 50)).await, Err(Refused::TooManyChannels));
     assert_eq!(rig.told().len(), 2, "nothing was stored");
     rig.append("b", 1, 50).await;
-    rig.store.trim(50);
+    rig.store.trim(50).await;
     let receipt = rig.append("c", 1, 51).await;
     assert_eq!(receipt.first, Seq(rig.told()[2].last.0 + 1), "a retired channel leaves its place to another");
     assert_eq!(rig.store.append(batch("a", 1, 52)).await, Err(Refused::TooManyChannels));
+}
+
+async fn who_waits_for_room_gets_it(make: Make<'_>) {
+    let rig = Rig::new(make, settings());
+    let mut tickets = Vec::new();
+    for time in 1..300 {
+        if let Some(room) = rig.store.room() {
+            room.await;
+        }
+        tickets.push(rig.store.append(batch(["a", "b"][time % 2], 3, time as u64)));
+    }
+    for ticket in tickets {
+        ticket.await.unwrap();
+    }
+    assert_eq!(rig.told().len(), 299);
+}
+
+async fn what_was_appended_before_the_end_is_settled_and_can_be_read(make: Make<'_>) {
+    let rig = Rig::new(make, settings());
+    let tickets = [("a", 1), ("b", 2), ("a", 3)].map(|(name, time)| rig.store.append(batch(name, 2, time)));
+    rig.store.close().await.unwrap();
+    let told = rig.told();
+    assert_eq!(told.len(), 3, "it was told before the end");
+    for (ticket, told) in tickets.into_iter().zip(&told) {
+        assert_eq!(ticket.await, Ok(Receipt { first: told.first, last: told.last }));
+    }
+    assert_eq!(rig.kept("**").await, [told[0].first, told[1].first, told[2].first]);
 }

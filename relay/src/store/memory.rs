@@ -6,6 +6,7 @@ mod producers;
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
     future::ready,
+    io,
     ops::Bound,
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
     time::Duration,
@@ -20,7 +21,7 @@ use shared::{
 };
 
 use super::{
-    Answer, Batch, Bounds, ChannelStore, Claim, Hole, Page, Receipt, Refused, Retention, StoreSettings,
+    Answer, Batch, Bounds, ChannelStore, Claim, Done, Hole, Page, Receipt, Refused, Retention, StoreSettings,
     Stored, Tail, Ticket,
     chunk::{Chunk, Place},
     selection::Selection,
@@ -133,7 +134,7 @@ impl ChannelStore for Memory {
         self.epoch
     }
 
-    fn levels(&self) -> Levels {
+    fn levels(&self, _: &ChannelId) -> Levels {
         Levels::ACCEPTED
     }
 
@@ -172,6 +173,10 @@ impl ChannelStore for Memory {
 
     fn append(&self, batch: Batch) -> Ticket {
         Ticket::Settled(self.commit(batch))
+    }
+
+    fn room(&self) -> Option<Done<'static>> {
+        None
     }
 
     fn bounds(&self, selection: &Selection) -> Bounds {
@@ -219,7 +224,7 @@ impl ChannelStore for Memory {
         Box::pin(ready(Ok(seq.unwrap_or(state.head))))
     }
 
-    fn trim(&self, now: u64) {
+    fn trim(&self, now: u64) -> Done<'_> {
         let idle = self.settings.channel_idle;
         let mut state = self.state();
         let state = &mut *state;
@@ -235,6 +240,12 @@ impl ChannelStore for Memory {
         state.forget_retired(self.settings.channels);
         state.compact();
         state.producers.expire(now);
+        Box::pin(ready(()))
+    }
+
+    /// What is in memory goes with it: there is nothing to be done.
+    fn close(&self) -> Done<'_, io::Result<()>> {
+        Box::pin(ready(Ok(())))
     }
 }
 

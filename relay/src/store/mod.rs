@@ -9,6 +9,7 @@ pub mod selection;
 
 use std::{
     fmt::Debug,
+    io,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -41,6 +42,23 @@ pub struct StoreSettings {
     pub trim_every: Duration,
     /// What each channel keeps: the first rule whose pattern matches.
     pub retention: Vec<(ChannelPattern, Retention)>,
+    /// How firmly an engine with a disk keeps each channel: the first rule whose pattern matches, else
+    /// [`Durability::Sync`].
+    pub durability: Vec<(ChannelPattern, Durability)>,
+}
+
+/// How firmly an engine with a disk keeps a channel's messages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Durability {
+    /// In memory only: they are gone when the relay ends.
+    Memory,
+    /// Settled once they are written; on the disk itself at most so long after.
+    Async {
+        /// How long they may be written and not be on the disk.
+        flush: Duration,
+    },
+    /// Settled once they are on the disk itself.
+    Sync,
 }
 
 /// What a channel keeps; whole chunks go, the oldest first.
@@ -190,10 +208,13 @@ pub struct Page {
 /// A text that says why a store could not be read.
 #[derive(Debug, thiserror::Error)]
 #[error("the store can't be read: {0}")]
-pub struct ReadError(pub std::io::Error);
+pub struct ReadError(pub io::Error);
 
 /// The answer to something that may need the disk.
 pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, ReadError>> + Send + 'a>>;
+
+/// Work of a store that may take a while.
+pub type Done<'a, T = ()> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// Is told each committed chunk, in the order of seqs over all channels, before its append is settled.
 pub type Tail = Box<dyn Fn(&Arc<Chunk>) + Send + Sync>;
@@ -210,8 +231,8 @@ pub trait ChannelStore: Debug + Send + Sync + 'static {
     /// Which incarnation of the store this is.
     fn epoch(&self) -> Epoch;
 
-    /// The levels that an append can be settled at.
-    fn levels(&self) -> Levels;
+    /// The levels that an append to that channel is settled at.
+    fn levels(&self, channel: &ChannelId) -> Levels;
 
     /// Sets who is told of commits from now on: once, before the first append.
     fn follow(&self, tail: Tail);
@@ -243,7 +264,14 @@ pub trait ChannelStore: Debug + Send + Sync + 'static {
     -> Answer<'_, Result<Stored, Refused>>;
 
     /// Appends a batch as one chunk. A stamp whose claim the store does not know is refused like one that ended.
+    ///
+    /// Appends of one caller that are under way together are stored in their order; when one of them is
+    /// [`Unavailable`](Refused::Unavailable), those that were appended behind it before that was known are so too.
     fn append(&self, batch: Batch) -> Ticket;
+
+    /// None where there is room for more appends; else what is done when there is. An append is taken all the same,
+    /// so whoever reads what is to be appended asks before each read: what waits to be stored is bounded by that.
+    fn room(&self) -> Option<Done<'static>>;
 
     /// What there is of a selection.
     fn bounds(&self, selection: &Selection) -> Bounds;
@@ -259,8 +287,14 @@ pub trait ChannelStore: Debug + Send + Sync + 'static {
     /// The position before the last so many messages that are kept.
     fn find_last(&self, selection: &Selection, count: u64) -> Answer<'_, Seq>;
 
-    /// Lets go what is too old at this time: messages, channels, producers.
-    fn trim(&self, now: u64);
+    /// Lets go what is too old at this time: messages, channels, producers. One trim at a time.
+    fn trim(&self, now: u64) -> Done<'_>;
+
+    /// Ends the store: what was appended is settled, and is where its channel's durability says. What is appended
+    /// later may be [`Unavailable`](Refused::Unavailable). Once; reading goes on.
+    ///
+    /// The outcome is an error if something that was settled could not be kept as firmly as it should.
+    fn close(&self) -> Done<'_, io::Result<()>>;
 }
 
 impl Refused {

@@ -73,6 +73,7 @@ impl Session {
     fn publish_echo(&mut self, echo: &mut ChunkBuilder) {
         if let (Some(messages), Some(channel)) = (echo.take(), &self.channel) {
             self.unsettled.push_back((None, self.hub.publish(channel.clone(), messages, None)));
+            self.room.ask(&self.hub);
         }
     }
 
@@ -114,6 +115,7 @@ impl Session {
         }
         let ticket = self.hub.publish(channel, Messages::one(kind, &payload), None);
         self.unsettled.push_back((Some(id), ticket));
+        self.room.ask(&self.hub);
     }
 
     async fn subscribe(

@@ -17,6 +17,8 @@ pub(super) enum Woken {
     Readable,
     /// There is something to write, or room to write it.
     Writable,
+    /// The store has room again for what it publishes.
+    Room,
     /// The first of its own publishes is settled.
     Settled(Result<Receipt, Refused>),
     /// Something may be due.
@@ -53,6 +55,9 @@ impl Session {
         {
             return Poll::Ready(Ok(Woken::Settled(outcome)));
         }
+        if !self.room.is_there() && self.room.poll(cx).is_ready() {
+            return Poll::Ready(Ok(Woken::Room));
+        }
         timer.poll(cx).map(|()| Ok(Woken::Due))
     }
 
@@ -69,7 +74,11 @@ impl Session {
 
     pub(super) fn is_reading(&self) -> bool {
         match self.phase {
-            Phase::Open => self.outbound.control_len() < CONTROL && self.unsettled.len() < UNSETTLED,
+            Phase::Open => {
+                self.outbound.control_len() < CONTROL
+                    && self.unsettled.len() < UNSETTLED
+                    && self.room.is_there()
+            }
             Phase::Leaving { .. } => false,
             Phase::Left { .. } => true,
         }

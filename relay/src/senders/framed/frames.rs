@@ -65,9 +65,13 @@ impl FramedSession {
             Step::Refuse(refused) => self.refuse(&refused, 0),
             Step::Done => self.end(),
             Step::Claim(hello) => self.claim(hello).await,
-            Step::Open(alias, channel, first_pseq) => {
+            Step::Open { alias, channel, first_pseq, levels: wanted } => {
                 let Some(claim) = self.protocol.claim() else { return };
                 let store = Arc::clone(self.hub.store());
+                let levels = store.levels(&channel);
+                if !levels.contains(wanted) {
+                    return self.refuse(&Refused::level_unsupported(alias, &channel, levels), 0);
+                }
                 match store.open(claim, &channel, first_pseq).await {
                     Ok(Ok(stored)) => {
                         if stored.lost > 0 {
@@ -76,7 +80,6 @@ impl FramedSession {
                         self.protocol.opened(alias, stored);
                         let receivers = u32::try_from(self.hub.receivers(&channel)).unwrap_or(u32::MAX);
                         self.publishers.insert(alias, Publisher::new(&self.hub, channel));
-                        let levels = store.levels();
                         let opened = Opened { alias, levels, last_pseq: stored.pseq, receivers };
                         self.say(&RelayFrame::Opened(opened));
                     }

@@ -3,6 +3,7 @@
 //! committed. What reads the store waits for that.
 
 use std::{
+    io,
     sync::{
         Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -17,8 +18,8 @@ use tokio::{
 };
 
 use crate::store::{
-    Answer, Batch, Bounds, ChannelStore, Claim, Page, ReadError, Receipt, Refused, StoreSettings, Stored,
-    Tail, Ticket, chunk::Chunk, memory::Memory, selection::Selection,
+    Answer, Batch, Bounds, ChannelStore, Claim, Done, Page, ReadError, Receipt, Refused, StoreSettings,
+    Stored, Tail, Ticket, chunk::Chunk, memory::Memory, selection::Selection,
 };
 
 /// How much may wait.
@@ -47,6 +48,7 @@ enum Work {
     Append(Batch, oneshot::Sender<Result<Receipt, Refused>>),
     Claim(ProducerId, u32, Duration, u64, oneshot::Sender<Result<Claim, Refused>>),
     Open(Claim, ChannelId, u64, oneshot::Sender<Result<Stored, Refused>>),
+    End(oneshot::Sender<Result<(), Refused>>),
 }
 
 impl Grouped {
@@ -71,7 +73,7 @@ impl Grouped {
         work: impl FnOnce(oneshot::Sender<Result<T, Refused>>) -> Work,
     ) -> Result<Result<T, Refused>, ReadError> {
         let (settle, outcome) = oneshot::channel();
-        let ended = || ReadError(std::io::ErrorKind::BrokenPipe.into());
+        let ended = || ReadError(io::ErrorKind::BrokenPipe.into());
         self.queue.send(work(settle)).await.map_err(|_| ended())?;
         outcome.await.map_err(|_| ended())
     }
@@ -118,6 +120,9 @@ impl Kept {
                     }
                 })
             }
+            Work::End(settle) => Box::new(move |_| {
+                let _ = settle.send(Ok(()));
+            }),
             Work::Open(claim, channel, first_pseq, settle) => {
                 let outcome = self.memory.open(claim, &channel, first_pseq).await;
                 let outcome = outcome.unwrap_or_else(|e| panic!("{e}"));
@@ -144,7 +149,7 @@ impl ChannelStore for Grouped {
         self.kept.memory.epoch()
     }
 
-    fn levels(&self) -> Levels {
+    fn levels(&self, _: &ChannelId) -> Levels {
         Levels::ACCEPTED
     }
 
@@ -216,8 +221,20 @@ impl ChannelStore for Grouped {
         })
     }
 
-    fn trim(&self, now: u64) {
-        self.kept.memory.trim(now);
+    fn room(&self) -> Option<Done<'static>> {
+        let queue = self.queue.clone();
+        // Who asked before may append a few more: half of the queue is for them.
+        (queue.capacity() < QUEUE / 2)
+            .then(|| -> Done<'static> { Box::pin(async move { drop(queue.reserve_many(QUEUE / 2).await) }) })
+    }
+
+    fn trim(&self, now: u64) -> Done<'_> {
+        self.kept.memory.trim(now)
+    }
+
+    fn close(&self) -> Done<'_, io::Result<()>> {
+        // What was there before is done before.
+        Box::pin(async { self.ask(Work::End).await.map(|_| ()).map_err(|e| e.0) })
     }
 }
 

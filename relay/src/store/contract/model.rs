@@ -82,7 +82,7 @@ async fn history(make: Make<'_>, messages: Option<u64>, steps: &[Step]) -> Resul
             }
             Step::Trim { wait } => {
                 model.now += wait;
-                rig.store.trim(model.now);
+                rig.store.trim(model.now).await;
                 model.trim();
             }
             Step::Read { selection, after, bytes } => {

@@ -142,12 +142,12 @@ async fn a_producer_is_kept_while_it_is_connected_and_so_long_after(make: Make<'
     let claim = rig.claim(1, 3, 1).await.unwrap();
     rig.publish(claim, 0, 5).await.unwrap();
     let released = 10 * KEEP;
-    rig.store.trim(released);
+    rig.store.trim(released).await;
     assert_eq!(rig.open(claim, 1).await.unwrap().pseq, 5, "however silent it is");
     rig.store.release(claim, released);
-    rig.store.trim(released + KEEP);
+    rig.store.trim(released + KEEP).await;
     assert_eq!(rig.open(claim, 1).await.unwrap().pseq, 5);
-    rig.store.trim(released + KEEP + 1);
+    rig.store.trim(released + KEEP + 1).await;
     assert_eq!(rig.open(claim, 1).await, Err(Refused::TakenOver), "a claim does not come back");
     let anew = rig.claim(1, 0, released + KEEP + 1).await.unwrap();
     assert_eq!(rig.open(anew, 3).await, Ok(Stored { pseq: 2, seq: Seq::ZERO, lost: 0 }));
@@ -159,7 +159,7 @@ async fn nothing_of_a_stale_claim_is_stored_though_the_producer_was_forgotten(ma
     let stale = rig.claim(1, 1, 1).await.unwrap();
     let fencing = rig.claim(1, 2, 2).await.unwrap();
     rig.store.release(fencing, 3);
-    rig.store.trim(4 + KEEP);
+    rig.store.trim(4 + KEEP).await;
     for claim in [stale, fencing] {
         assert_eq!(rig.publish(claim, 0, 1).await, Err(Refused::TakenOver));
         assert_eq!(rig.open(claim, 1).await, Err(Refused::TakenOver));
@@ -172,7 +172,7 @@ async fn who_releases_a_stale_claim_ends_no_newer_one(make: Make<'_>) {
     let (old, new) = (rig.claim(1, 1, 1).await.unwrap(), rig.claim(1, 1, 2).await.unwrap());
     assert!(old.number < new.number);
     rig.store.release(old, 3);
-    rig.store.trim(10 * KEEP);
+    rig.store.trim(10 * KEEP).await;
     rig.publish(new, 0, 1).await.unwrap();
 }
 
