@@ -10,7 +10,7 @@ use shared::{
     ChannelId,
     client::{Exit, RelayAddr},
     sender::Levels,
-    units::{UnitError, parse_duration},
+    units::{UnitError, format_size, parse_duration, parse_size},
 };
 
 use crate::{
@@ -18,6 +18,7 @@ use crate::{
     pace::Rate,
     progress,
     split::Split,
+    spool::MIN_LIMIT,
 };
 
 const ABOUT: &str = "Send messages to a channel of the relay: lines, files, or what is typed";
@@ -42,6 +43,12 @@ With --json a line is an object as `recv-client --json` writes it: \"text\" or \
 in microseconds since 1970; \"channel\", unless --channel says where everything goes. Other keys, and lines that are \
 events but no messages, are passed over.
 
+With --spool DIR nothing that was taken is lost when this program, the relay or the machine fails, and nothing is \
+stored twice: what is read is written to DIR and synced before it is sent, and deleted once it is confirmed. While the \
+relay is away, input is taken all the same. At the end it waits for a relay that is away as long as --spool-wait says, \
+then it leaves with exit code 6; the next start with that DIR sends what is left, first of all. `send-client --spool \
+DIR` does just that. One process at a time can use a DIR.
+
 Exit codes:
   0    everything is confirmed (with --no-ack: handed over)
   1    another failure
@@ -58,7 +65,8 @@ Exit codes:
 #[command(max_term_width = 100)]
 pub struct Args {
     /// Where to send; with --json it overrides what the lines say
-    #[arg(short, long, value_name = "NAME", env = "RELAY_CHANNEL", required_unless_present = "json")]
+    #[arg(short, long, value_name = "NAME", env = "RELAY_CHANNEL")]
+    #[arg(required_unless_present_any = ["json", "spool"])]
     pub channel: Option<ChannelId>,
 
     /// The relay: HOST:PORT, also with tcp://, ws:// or http://
@@ -107,6 +115,18 @@ pub struct Args {
     /// relay's disk)
     #[arg(long, value_name = "LEVEL", env = "RELAY_LEVEL", default_value = "accepted")]
     pub level: Level,
+
+    /// Keep messages in this directory until they are confirmed, over restarts; see below
+    #[arg(long, value_name = "DIR", env = "RELAY_SPOOL", conflicts_with = "no_ack")]
+    pub spool: Option<PathBuf>,
+
+    /// Bytes that the spool may have; while it has them, the input is not read
+    #[arg(long, value_name = "SIZE", default_value = "1GiB", value_parser = spool_limit)]
+    pub spool_limit: u64,
+
+    /// With --spool: how long to wait at the end for a relay that is away
+    #[arg(long, value_name = "DUR", default_value = "5s", value_parser = parse_duration)]
+    pub spool_wait: Duration,
 
     /// A bar for each file
     #[arg(long, value_name = "WHEN", value_enum, default_value_t = progress::When::Auto)]
@@ -232,6 +252,14 @@ fn invalid_value(error: &clap::Error) -> Option<Failure> {
         ),
         _ => failure.hint("try --help"),
     })
+}
+
+fn spool_limit(text: &str) -> Result<u64, String> {
+    let size = parse_size(text).map_err(|error| error.to_string())?;
+    if size < MIN_LIMIT {
+        return Err(format!("it must be at least {}", format_size(MIN_LIMIT)));
+    }
+    Ok(size)
 }
 
 fn positive_duration(text: &str) -> Result<Duration, UnitError> {

@@ -81,8 +81,8 @@ pub enum Event {
     Opened(Alias, u32),
     /// A message was refused.
     Refused(Alias, u64, Refusal),
-    /// A channel was refused, and with it so many messages that waited for it.
-    ChannelRefused(Alias, u64, Refusal),
+    /// A channel was refused; what waits for it is the sender's to decide.
+    ChannelRefused(Alias, Refusal),
 }
 
 impl Connection {
@@ -317,10 +317,7 @@ fn refused(
                 *phase = Phase::Paused(Instant::now() + wait);
             }
         }
-        _ if pseq == 0 => {
-            let given_up = outbox.refuse_channel(alias)?;
-            return Ok(Some(Event::ChannelRefused(alias, given_up, said)));
-        }
+        _ if pseq == 0 => return Ok(Some(Event::ChannelRefused(alias, said))),
         _ => {
             if outbox.refuse(alias, pseq)? {
                 return Ok(Some(Event::Refused(alias, pseq, said)));

@@ -22,9 +22,10 @@ use crate::within;
 const PACKAGES: [&str; 3] = ["relay", "send-client", "recv-client"];
 
 /// Variables that would change what the programs do.
-const CLEARED: [&str; 11] = [
+const CLEARED: [&str; 12] = [
     "RELAY_ADDR",
     "RELAY_LEVEL",
+    "RELAY_SPOOL",
     "RELAY_CHANNEL",
     "RELAY_TOKEN",
     "RELAY_TOKEN_FILE",

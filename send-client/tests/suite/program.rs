@@ -13,7 +13,7 @@ use shared::{ErrorCode, sender::Welcome};
 fn run(relay: &str, args: &[&str], input: Vec<u8>) -> thread::JoinHandle<Output> {
     let mut command = Command::new(env!("CARGO_BIN_EXE_send-client"));
     command.args(["--relay", relay]).args(args).env_remove("RELAY_CHANNEL").env_remove("RELAY_ADDR");
-    command.env_remove("RELAY_LEVEL");
+    command.env_remove("RELAY_LEVEL").env_remove("RELAY_SPOOL");
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     thread::spawn(move || {
         let mut child = command.spawn().unwrap();
@@ -265,7 +265,8 @@ fn wrong_usage_ends_with_2_before_connecting() {
     for args in [
         &["-c", "my channel"][..],
         &[],
-        &["-c", "foo", "--spool", "dir"],
+        &["-c", "foo", "--spool", "dir", "--no-ack"],
+        &["-c", "foo", "--spool", "dir", "--spool-limit", "1KiB"],
         &["-c", "foo", "--token-file", "file"],
         &["-c", "foo", "--insecure"],
         &["-c", "foo", "--ca", "file"],
