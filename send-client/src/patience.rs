@@ -20,12 +20,12 @@ impl Patience {
         Self { limit, until: None, settled: 0 }
     }
 
-    /// When it is over; none while there is a connection.
+    /// When it is over; none while there is a connection, or the first one is still tried.
     pub fn until(&mut self, sender: &Sender) -> Option<Instant> {
         if sender.settled() != self.settled || !sender.is_in_trouble() {
             (self.until, self.settled) = (None, sender.settled());
         }
         let limit = self.limit;
-        (!sender.is_up()).then(|| *self.until.get_or_insert_with(|| Instant::now() + limit))
+        (sender.is_in_trouble() && !sender.is_up()).then(|| *self.until.get_or_insert_with(|| Instant::now() + limit))
     }
 }

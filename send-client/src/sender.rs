@@ -186,9 +186,9 @@ impl Sender {
         matches!(self.link, Link::Up(_))
     }
 
-    /// Whether there is no connection that has delivered what waited for it.
+    /// Whether a connection was lost or did not come to be, and none has delivered since what waited for it.
     pub fn is_in_trouble(&self) -> bool {
-        self.trouble.is_some() || self.epoch.is_none()
+        self.trouble.is_some()
     }
 
     /// Whether everything was handed to the system on the connection that there is.

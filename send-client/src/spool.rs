@@ -140,6 +140,8 @@ impl Spool {
     /// It is in use, damaged, or nothing can be written there.
     pub fn open(path: &Path, limit: u64, fresh: [u8; 16]) -> Result<Self, SpoolError> {
         let mut directory = Directory::open(path)?;
+        // Before anything is created there: it may be something else's.
+        identity::read(&directory, fresh)?;
         let lock = directory.lock_file(identity::LOCK)?;
         lock.try_lock().map_err(|error| match error {
             TryLockError::WouldBlock => SpoolError::InUse,
@@ -379,3 +381,6 @@ fn hand_over(bytes: &[u8], outbox: &mut Outbox) -> Result<(), String> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

@@ -18,4 +18,5 @@ mod prompt;
 mod raw_senders;
 mod receivers;
 mod restart;
+mod spool;
 mod trace;

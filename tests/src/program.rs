@@ -128,6 +128,13 @@ impl Program {
         within(format_args!("{} to read its input", self.name), write).await.expect("it reads its input");
     }
 
+    /// Writes to its stdin, or as much of it as is read before it leaves.
+    pub async fn try_write(&mut self, bytes: impl AsRef<[u8]>) {
+        let stdin = self.stdin.as_mut().expect("its input has not been ended");
+        let write = stdin.write_all(bytes.as_ref());
+        let _left = within(format_args!("{} to read its input", self.name), write).await;
+    }
+
     /// Closes its stdin.
     pub fn end_input(&mut self) {
         self.stdin = None;
