@@ -26,6 +26,7 @@ impl Patience {
             (self.until, self.settled) = (None, sender.settled());
         }
         let limit = self.limit;
-        (sender.is_in_trouble() && !sender.is_up()).then(|| *self.until.get_or_insert_with(|| Instant::now() + limit))
+        (sender.is_in_trouble() && !sender.is_up())
+            .then(|| *self.until.get_or_insert_with(|| Instant::now() + limit))
     }
 }
