@@ -34,6 +34,8 @@ Examples:
       besides, whatever writes lines to port 5000 publishes to plant/serial
   relay serve --history 512MiB,100000,24h
       keeps of each channel at most 512 MiB, 100 000 messages and a day
+  relay serve --routes routes.json
+      WebSocket connections to /NAME go to the host and port that the file says
   relay serve --config relay.toml --print-config
       shows what file, environment and flags mean together
 
@@ -54,12 +56,22 @@ pub struct Cli {
 #[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
 pub enum Command {
     /// Take messages in and deliver them, until SIGTERM or SIGINT
-    Serve(Serve),
+    Serve(Box<Serve>),
     /// Tell every mistake of a configuration file, with line, column and caret
     #[command(after_long_help = EXIT_CODES)]
     Check {
         /// The file
         file: PathBuf,
+    },
+    /// Show the routes of a running relay's gateway: connections, traffic, how connections ended
+    #[command(after_long_help = EXIT_CODES)]
+    Routes {
+        /// Where the relay is
+        #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:12000", value_parser = value::relay_url)]
+        url: String,
+        /// Print what the relay says, as JSON
+        #[arg(long)]
+        json: bool,
     },
     /// About the configuration
     #[command(disable_help_subcommand = true)]
@@ -133,6 +145,13 @@ pub struct Serve {
     #[arg(long = "allow-origin", value_name = "ORIGIN", value_parser = value::origin)]
     pub allow_origins: Vec<String>,
 
+    /// File of gateway routes (JSON): {"name": {"host": "127.0.0.1", "port": "3000"}}
+    ///
+    /// WebSocket connections to /name are passed to that host and port. Besides the routes of the configuration
+    /// file, which can say more; SIGHUP reads both again.
+    #[arg(long, value_name = "FILE")]
+    pub routes: Option<PathBuf>,
+
     /// What to log to stderr: a level, or TARGET=LEVEL for parts [default: info]
     #[arg(long, value_name = "FILTER", env = "RELAY_LOG", value_parser = value::log_filter)]
     pub log: Option<String>,
@@ -161,7 +180,7 @@ mod tests {
 
     fn serve(line: &str) -> Serve {
         match parse(line).unwrap().command {
-            Command::Serve(serve) => serve,
+            Command::Serve(serve) => *serve,
             other => panic!("{other:?}"),
         }
     }
@@ -175,7 +194,7 @@ mod tests {
     fn every_flag_of_serve_is_read() {
         let line = "relay serve --config a.toml --listen localhost:0 --listen [::1]:9 --raw 127.0.0.1:5000=plant/serial,line \
                     --open --host A.example --max-message 2MiB --history 1MiB,5,1h --allow-origin https://B.example \
-                    --log warn --log-format json --print-config";
+                    --routes r.json --log warn --log-format json --print-config";
         let serve = serve(line);
         assert_eq!(serve.config, Some("a.toml".into()));
         assert_eq!(serve.listen, ["127.0.0.1:0".parse().unwrap(), "[::1]:9".parse().unwrap()]);
@@ -185,6 +204,7 @@ mod tests {
         assert_eq!(serve.max_message, Some(2 << 20));
         assert_eq!(serve.history.unwrap().messages, Some(5));
         assert_eq!(serve.allow_origins, ["https://b.example"]);
+        assert_eq!(serve.routes, Some("r.json".into()));
         assert_eq!(serve.log.as_deref(), Some("warn"));
         assert_eq!(serve.log_format, Some(LogFormat::Json));
     }
@@ -217,9 +237,7 @@ mod tests {
 
     #[test]
     fn what_belongs_to_later_work_is_not_accepted() {
-        for line in
-            ["serve --data d", "serve --nats u", "serve --tls-dev", "serve --routes f", "status", "token new"]
-        {
+        for line in ["serve --data d", "serve --nats u", "serve --tls-dev", "status", "token new"] {
             assert!(parse(&format!("relay {line}")).is_err(), "{line}");
         }
     }

@@ -6,7 +6,8 @@
 //! - [`descriptors`]: how many of them the system allows.
 //! - [`senders`]: raw and framed, each a pure protocol and a session around it.
 //! - [`channel`]: from a publish to the cursors of receivers. [`store`]: where messages are kept.
-//! - [`receivers`]: cursors to WebSockets. [`http`]: upgrades and the page.
+//! - [`receivers`]: cursors to WebSockets. [`http`]: upgrades and the page. [`gateway`]: paths to upstreams.
+//! - [`tls`]: all of TLS.
 //! - [`config`]: what an operator said, and what it means; [`cli`]: how it is said on the command line.
 //! - [`diagnostics`]: where what the relay notes goes; [`metrics`]: what is counted, and noted now and then.
 //! - [`runtime`]: the threads. [`ready`]: what is printed once it listens. [`shutdown`]: who spawns, and how everything ends.
@@ -17,6 +18,7 @@ pub mod config;
 pub mod connection;
 pub mod descriptors;
 pub mod diagnostics;
+pub mod gateway;
 pub mod http;
 pub mod listener;
 pub mod metrics;
@@ -28,11 +30,13 @@ pub mod senders;
 pub mod shutdown;
 pub mod sniff;
 pub mod store;
+pub mod tls;
 
 use std::{hash::BuildHasher, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use channel::hub::{ChannelRules, Hub};
 use config::Config;
+use gateway::Gateway;
 use http::Front;
 use listener::Listener;
 use metrics::Metrics;
@@ -48,6 +52,7 @@ pub struct Relay {
     listeners: Vec<Listener>,
     reception: Arc<Reception>,
     hub: Arc<Hub>,
+    gateway: Arc<Gateway>,
     life: Life,
     metrics: Arc<Metrics>,
     trim_every: Duration,
@@ -93,7 +98,7 @@ impl Relay {
     /// # Errors
     /// The first address that can't be listened on.
     pub fn bind(config: Config) -> Result<Self, BindError> {
-        let Config { listeners, connections, http, senders, receivers, store, lag, .. } = config;
+        let Config { listeners, connections, http, senders, receivers, store, lag, gateway, .. } = config;
         let listeners = listeners.into_iter().map(|settings| {
             let address = settings.address;
             Listener::bind(settings).map_err(|error| BindError { address, error })
@@ -103,20 +108,21 @@ impl Relay {
         let rules = ChannelRules { lag, retention: store.retention.clone() };
         let (encodings, trim_every) = (store.encodings, store.trim_every);
         let hub = Hub::new(Arc::new(Memory::new(new_epoch(), store)), encodings, rules);
-        let header_bytes = http.header_bytes;
         let drain = connections.drain;
         let metrics = Arc::<Metrics>::default();
-        let front = Front::new(Arc::clone(&hub), life.clone(), http, receivers);
+        let permits = reception::permits(&connections);
+        let gateway = Arc::new(Gateway::new(gateway, life.clone(), Arc::clone(&permits)));
+        let front = Front::new(Arc::clone(&hub), Arc::clone(&gateway), life.clone(), http, receivers);
         let reception = Reception::new(
             Arc::clone(&hub),
             life.clone(),
             front,
             senders,
             connections,
+            permits,
             Arc::clone(&metrics),
-            header_bytes,
         );
-        Ok(Self { listeners, reception: Arc::new(reception), hub, life, metrics, trim_every, drain })
+        Ok(Self { listeners, reception: Arc::new(reception), hub, gateway, life, metrics, trim_every, drain })
     }
 
     /// The bound addresses, with their real ports, in the order of the configuration.
@@ -127,10 +133,16 @@ impl Relay {
         self.listeners.iter().map(Listener::address).collect()
     }
 
+    /// Its gateway, whose routes can be changed while it runs.
+    pub fn gateway(&self) -> Arc<Gateway> {
+        Arc::clone(&self.gateway)
+    }
+
     /// Serves until `shutdown` is there; then no new connection is taken, senders are drained, receivers get what
     /// there is and 1012. Ends when all have ended or the drain time is over.
     pub async fn run(self, shutdown: impl Future<Output = ()>) {
-        let Self { listeners, reception, hub, life, metrics, trim_every, drain } = self;
+        let Self { listeners, reception, hub, gateway, life, metrics, trim_every, drain } = self;
+        life.spawn(gateway.attend());
         for listener in listeners {
             life.spawn(listener.run(Arc::clone(&reception)));
         }

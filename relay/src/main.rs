@@ -9,9 +9,10 @@ use relay::{
     cli::{Cli, Command, ConfigCommand, Serve},
     config::{self, Config},
     diagnostics,
+    gateway::{Gateway, show},
     ready::Ready,
     runtime,
-    shutdown::Signals,
+    shutdown::{Signals, Wanted},
 };
 use tokio::sync::oneshot;
 
@@ -24,6 +25,11 @@ fn main() -> ExitCode {
         Command::Check { file } => match config::check(&file) {
             Ok(()) => print(format_args!("{}: no mistakes", file.display())),
             Err(e) => Err(fail(&e, USAGE)),
+        },
+        Command::Routes { url, json } => match show::ask(&url) {
+            Ok(report) if json => print(format_args!("{report}")),
+            Ok(report) => print(format_args!("{}", show::table(&report))),
+            Err(e) => Err(fail(&e, 1)),
         },
         Command::Config { command: ConfigCommand::Example } => {
             print(format_args!("{}", config::example().trim_end()))
@@ -39,24 +45,39 @@ fn serve(serve: &Serve) -> Result<(), ExitCode> {
     }
     let _written = diagnostics::start(&config.log);
     let runtime = runtime::start(&config.runtime).map_err(|e| fail(&e, 1))?;
-    runtime.block_on(run(config))
+    runtime.block_on(run(config, serve))
 }
 
-async fn run(config: Config) -> Result<(), ExitCode> {
+async fn run(config: Config, serve: &Serve) -> Result<(), ExitCode> {
     let ready = Ready::of(&config);
     let mut signals = Signals::new().map_err(|e| fail(&e, 1))?;
     let relay = Relay::bind(config).map_err(|e| fail(&e, 1))?;
     let addresses = relay.addresses().map_err(|e| fail(&e, 1))?;
     print(format_args!("{}", ready.block(&addresses)))?;
+    let gateway = relay.gateway();
     let (stop, stopped) = oneshot::channel::<()>();
     let mut running = pin!(relay.run(async { drop(stopped.await) }));
-    tokio::select! {
-        () = &mut running => return Ok(()),
-        _ = signals.next() => drop(stop),
+    let mut stop = Some(stop);
+    loop {
+        tokio::select! {
+            () = &mut running => return Ok(()),
+            wanted = signals.next() => match (wanted, stop.take()) {
+                (Wanted::End(_), Some(stop)) => drop(stop),
+                (Wanted::End(code), None) => return Err(ExitCode::from(code)),
+                (Wanted::Reload, still) => {
+                    stop = still;
+                    reload(serve, &gateway);
+                }
+            },
+        }
     }
-    tokio::select! {
-        () = running => Ok(()),
-        code = signals.next() => Err(ExitCode::from(code)),
+}
+
+/// Reads the configuration again; of what it says, the routes change.
+fn reload(serve: &Serve, gateway: &Gateway) {
+    match config::load(serve) {
+        Ok(config) => gateway.change(config.gateway),
+        Err(e) => tracing::error!("the routes stay as they are: {e}"),
     }
 }
 

@@ -17,14 +17,23 @@ use crate::{
 pub struct Ready {
     listeners: Vec<ListenerSettings>,
     history: u64,
+    /// What the gateway leads where.
+    routes: Vec<String>,
 }
+
+/// Routes that are told of one by one.
+const ROUTES: usize = 8;
 
 impl Ready {
     /// Of a relay with this configuration.
     pub fn of(config: &Config) -> Self {
         let history =
             config.store.retention.last().map_or(config.store.memory, |(_, retention)| retention.bytes);
-        Self { listeners: config.listeners.clone(), history }
+        let routes = config.gateway.routes.iter().map(|route| {
+            let upstreams: Vec<String> = route.upstreams.iter().map(ToString::to_string).collect();
+            format!("{} → {}", route.path, upstreams.join(", "))
+        });
+        Self { listeners: config.listeners.clone(), history, routes: routes.collect() }
     }
 
     /// The block; its first line alone says the version and the real addresses, in the order of the configuration.
@@ -64,6 +73,12 @@ impl Ready {
                 let raw = &listener.raw;
                 line("raw", &format!("{address} → channel {}, framing {}", raw.channel, raw.framing));
             }
+        }
+        for route in self.routes.iter().take(ROUTES) {
+            line("route", route);
+        }
+        if let Some(more) = self.routes.len().checked_sub(ROUTES).filter(|more| *more > 0) {
+            line("route", &format!("and {more} more: relay routes"));
         }
         line("keeps", &format!("{} per channel, in memory", format_size(self.history)));
         let everyone = addresses.iter().any(|address| !address.ip().is_loopback());

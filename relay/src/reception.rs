@@ -82,16 +82,10 @@ impl Reception {
         front: Front,
         senders: SenderSettings,
         settings: ConnectionSettings,
+        permits: Arc<Semaphore>,
         metrics: Arc<Metrics>,
-        header_bytes: usize,
     ) -> Self {
-        let connections = connections_within_limit(settings.connections);
-        if connections < settings.connections {
-            warn!(
-                "the limit on open files leaves room for {connections} connections; raise it with `ulimit -n`"
-            );
-        }
-        let permits = Arc::new(Semaphore::new(connections));
+        let header_bytes = front.header_bytes();
         let (front, registry, senders) = (Arc::new(front), Arc::default(), Arc::new(senders));
         Self { hub, life, front, registry, senders, settings, metrics, header_bytes, permits }
     }
@@ -199,6 +193,15 @@ impl Reception {
         connection.unread(Bytes::from(bytes));
         Ok(verdict)
     }
+}
+
+/// The connections that there may be at once: as many as are said, less where the system allows fewer.
+pub fn permits(settings: &ConnectionSettings) -> Arc<Semaphore> {
+    let connections = connections_within_limit(settings.connections);
+    if connections < settings.connections {
+        warn!("the limit on open files leaves room for {connections} connections; raise it with `ulimit -n`");
+    }
+    Arc::new(Semaphore::new(connections))
 }
 
 fn prepare(socket: &TcpStream, keepalive: Duration) {

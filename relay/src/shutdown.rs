@@ -17,11 +17,21 @@ pub struct Life {
     stop: CancellationToken,
 }
 
-/// SIGTERM and SIGINT.
+/// SIGTERM, SIGINT and SIGHUP.
 #[derive(Debug)]
 pub struct Signals {
     terminate: Signal,
     interrupt: Signal,
+    hangup: Signal,
+}
+
+/// What a signal wants.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wanted {
+    /// An end, with this exit code of a process that it ends at once.
+    End(u8),
+    /// That the configuration is read again.
+    Reload,
 }
 
 impl Life {
@@ -65,14 +75,16 @@ impl Signals {
     /// What the system says.
     pub fn new() -> io::Result<Self> {
         let (terminate, interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-        Ok(Self { terminate, interrupt })
+        let hangup = signal(SignalKind::hangup())?;
+        Ok(Self { terminate, interrupt, hangup })
     }
 
-    /// Waits for the next; gives the exit code of a process that it ends.
-    pub async fn next(&mut self) -> u8 {
+    /// Waits for the next.
+    pub async fn next(&mut self) -> Wanted {
         tokio::select! {
-            _ = self.terminate.recv() => 143,
-            _ = self.interrupt.recv() => 130,
+            _ = self.terminate.recv() => Wanted::End(143),
+            _ = self.interrupt.recv() => Wanted::End(130),
+            _ = self.hangup.recv() => Wanted::Reload,
         }
     }
 }

@@ -16,7 +16,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
     // Of the store only its values (a chunk, a stamp, a selection), never an engine: see the test for that.
     ("senders", &["channel", "connection", "sniff", "store", "auth", "admission"]),
     ("receivers", &["channel", "connection", "store", "auth", "admission"]),
-    ("gateway", &["auth", "admission", "channel", "senders"]),
+    ("tls", &[]),
+    ("gateway", &["auth", "admission", "channel", "connection", "senders", "tls"]),
     ("http", &["receivers", "gateway", "channel", "connection"]),
     ("descriptors", &[]),
     ("diagnostics", &["config"]),
@@ -36,6 +37,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "reception",
             "runtime",
             "gateway",
+            "tls",
             "auth",
             "admission",
         ],

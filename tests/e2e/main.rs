@@ -11,6 +11,7 @@ mod channels;
 mod conformance;
 mod first_use;
 mod framed_senders;
+mod gateway;
 mod lagging;
 mod layers;
 mod many;

@@ -8,7 +8,10 @@ use tokio::{
     net::TcpStream,
 };
 
-use crate::{http, sender, within};
+use crate::{
+    http::{self, Answer},
+    sender, within,
+};
 
 /// Opcodes of RFC 6455.
 pub mod opcode {
@@ -34,6 +37,7 @@ pub const FIN: u8 = 0x80;
 pub struct FrameClient {
     stream: TcpStream,
     read: BytesMut,
+    head: String,
 }
 
 /// A frame that came from the relay.
@@ -48,9 +52,34 @@ pub struct Frame {
 impl FrameClient {
     /// Connects and upgrades, with no subprotocol.
     pub async fn connect(address: SocketAddr, path: &str) -> Self {
-        let mut stream = sender::connect(address).await;
-        let head = http::upgrade_head(address, path, "");
+        Self::connect_with(address, path, "").await
+    }
+
+    /// Connects and upgrades with more headers, each with its line end.
+    pub async fn connect_with(address: SocketAddr, path: &str, more: &str) -> Self {
+        let upgraded = Self::upgrade(sender::connect(address).await, address, path, more).await;
+        upgraded.unwrap_or_else(|answer| panic!("not upgraded: {}\n{}", answer.head, answer.body))
+    }
+
+    /// Connects and upgrades, or gives the answer that was no upgrade.
+    pub async fn try_connect(address: SocketAddr, path: &str, more: &str) -> Result<Self, Answer> {
+        Self::upgrade(sender::connect(address).await, address, path, more).await
+    }
+
+    /// Upgrades a connection, or gives the answer that was no upgrade.
+    pub async fn upgrade(
+        mut stream: TcpStream,
+        address: SocketAddr,
+        path: &str,
+        more: &str,
+    ) -> Result<Self, Answer> {
+        let head = http::upgrade_head(address, path, more);
         within("the relay to read an upgrade", stream.write_all(head.as_bytes())).await.expect("it reads");
+        Self::upgraded(stream).await
+    }
+
+    /// Reads the answer to an upgrade that was sent.
+    pub async fn upgraded(mut stream: TcpStream) -> Result<Self, Answer> {
         let mut read = BytesMut::new();
         let end = loop {
             if let Some(at) = read.windows(4).position(|w| w == b"\r\n\r\n") {
@@ -60,16 +89,28 @@ impl FrameClient {
             assert!(n > 0, "the relay closed instead of upgrading");
         };
         let head = String::from_utf8_lossy(&read[..end]).into_owned();
-        assert!(head.starts_with("HTTP/1.1 101 "), "not upgraded: {head}");
+        if !head.starts_with("HTTP/1.1 101 ") {
+            return Err(http::answer(&mut stream, read.to_vec()).await);
+        }
         // The answer to the key of `upgrade_head`, as RFC 6455 itself has it.
         assert!(head.contains("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="), "a wrong accept key: {head}");
         read.advance(end);
-        Self { stream, read }
+        Ok(Self { stream, read, head })
+    }
+
+    /// The head of the answer that upgraded.
+    pub fn head(&self) -> &str {
+        &self.head
     }
 
     /// The connection itself, for bytes of any kind. What was read already is dropped.
     pub fn into_stream(self) -> TcpStream {
         self.stream
+    }
+
+    /// Sends the FIN: it has no more to say.
+    pub async fn finish(&mut self) {
+        let _ = self.stream.shutdown().await;
     }
 
     /// Sends a frame: its first byte (FIN, reserved bits, opcode) and its payload, masked.
@@ -131,9 +172,23 @@ impl FrameClient {
     }
 }
 
+/// The mask of all frames here.
+const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
+
+/// Masks, or takes the mask off.
+pub fn mask(payload: &mut [u8], key: [u8; 4]) {
+    // Eight bytes at a time: without optimisation, single ones would take seconds for what some tests send.
+    let [a, b, c, d] = key;
+    let word = u64::from_ne_bytes([a, b, c, d, a, b, c, d]);
+    let (words, rest) = payload.as_chunks_mut::<8>();
+    for bytes in words {
+        *bytes = (u64::from_ne_bytes(*bytes) ^ word).to_ne_bytes();
+    }
+    rest.iter_mut().zip(key.iter().cycle()).for_each(|(byte, key)| *byte ^= key);
+}
+
 /// The bytes of a masked frame.
 pub fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
-    const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
     let mut bytes = vec![first];
     match payload.len() {
         n @ 0..=125 => bytes.push(0x80 | n as u8),
@@ -147,7 +202,9 @@ pub fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
         }
     }
     bytes.extend_from_slice(&MASK);
-    bytes.extend(payload.iter().zip(MASK.iter().cycle()).map(|(byte, mask)| byte ^ mask));
+    let at = bytes.len();
+    bytes.extend_from_slice(payload);
+    mask(&mut bytes[at..], MASK);
     bytes
 }
 

@@ -2,7 +2,10 @@
 
 use std::net::SocketAddr;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
 
 use crate::{sender, within};
 
@@ -25,7 +28,11 @@ pub async fn request(address: SocketAddr, request: &str) -> Answer {
     let mut stream = sender::connect(address).await;
     // A relay that has heard enough may close before it has read everything.
     let _ = within("the relay to read a request", stream.write_all(request.as_bytes())).await;
-    let mut bytes = Vec::new();
+    answer(&mut stream, Vec::new()).await
+}
+
+/// Reads an answer, of which these bytes were read already.
+pub(crate) async fn answer(stream: &mut TcpStream, mut bytes: Vec<u8>) -> Answer {
     let read = async {
         // Until all of the body is there, or the end.
         while missing_of_body(&bytes).is_none_or(|missing| missing > 0) {

@@ -5,6 +5,7 @@
 //! - [`program`]: a running binary, its lines and its end; [`relay`]: a relay on a port of its own.
 //! - [`sender`]: raw and framed senders; [`receiver`]: a WebSocket receiver; [`frames`]: WebSocket frames by
 //!   hand, also wrong ones; [`http`]: requests by hand; [`chain`]: the law of `prev`, seq and gap.
+//! - [`upstream`]: servers behind the gateway, right and wrong ones.
 //! - [`terminal`]: a program in a real terminal; [`browser`]: a page in a real browser; [`python`]: a receiver
 //!   that is not of this house.
 //! - [`trace`]: the readings of a sensor that the tests send; [`missing`]: what to do where a tool is missing.
@@ -25,6 +26,7 @@ pub mod relay;
 pub mod sender;
 pub mod terminal;
 pub mod trace;
+pub mod upstream;
 
 use std::{fmt, panic::Location, time::Duration};
 

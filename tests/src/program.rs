@@ -58,12 +58,14 @@ pub struct Finished {
     pub stderr: String,
 }
 
-/// The signals that a program is told to end by.
+/// The signals that a program is told something by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Signal {
     /// `Ctrl-C`.
     Int,
-    /// A polite request.
+    /// What it was started with has changed.
+    Hup,
+    /// A polite request to end.
     Term,
     /// No chance to do anything.
     Kill,
@@ -180,6 +182,7 @@ impl Program {
     /// Sends it a signal.
     pub async fn signal(&mut self, signal: Signal) {
         let name = match signal {
+            Signal::Hup => "HUP",
             Signal::Int => "INT",
             Signal::Term => "TERM",
             Signal::Kill => "KILL",

@@ -308,7 +308,7 @@ pub fn new_producer() -> ProducerId {
 }
 
 /// Connects and sends every write at once.
-pub(crate) async fn connect(address: SocketAddr) -> TcpStream {
+pub async fn connect(address: SocketAddr) -> TcpStream {
     let stream =
         within("a connection", TcpStream::connect(address)).await.expect("the relay accepts connections");
     stream.set_nodelay(true).expect("a TCP socket");

@@ -1,6 +1,10 @@
 //! Walks a TOML document with its spans. Knows types, unknown keys and suggestions, not what the keys mean.
 
-use std::{fmt::Display, ops::Range, str::FromStr};
+use std::{
+    fmt::Display,
+    ops::{Range, RangeInclusive},
+    str::FromStr,
+};
 
 use shared::units;
 use toml::{
@@ -188,6 +192,55 @@ impl<'d, 'm> Section<'d, 'm> {
         (items.is_empty() || !all.is_empty()).then_some(all)
     }
 
+    /// Takes a number that is within bounds.
+    pub(super) fn bounded(
+        &mut self,
+        key: &'static str,
+        unit: Unit,
+        bounds: &RangeInclusive<u64>,
+    ) -> Option<Said<u64>> {
+        let said = self.number(key, unit)?;
+        match keys::within(said.value, unit, bounds) {
+            Ok(()) => Some(said),
+            Err(error) => {
+                self.mistakes.push(Mistake::by(said.by, format!("`{key}` {error}")));
+                None
+            }
+        }
+    }
+
+    /// Takes a table of texts that `read` understands together with their keys; those it does not are mistakes.
+    pub(super) fn pairs<T>(
+        &mut self,
+        key: &'static str,
+        expected: &str,
+        read: impl Fn(&str, &str) -> Result<T, String>,
+    ) -> Vec<T> {
+        let Some(value) = self.take(key) else { return Vec::new() };
+        let Some(table) = value.get_ref().as_table() else {
+            self.mistakes.push(wrong_type(value, key, &format!("a table like {expected}")));
+            return Vec::new();
+        };
+        let mut all = Vec::with_capacity(table.len());
+        for (name, item) in table.iter() {
+            let name: &str = name.get_ref();
+            match item.get_ref().as_str().map(|text| read(name, text)) {
+                Some(Ok(read)) => all.push(read),
+                Some(Err(error)) => {
+                    let message = format!("invalid `{}` in `{key}`: {error}", name.escape_debug());
+                    self.mistakes.push(Mistake::at(item.span(), message));
+                }
+                None => self.mistakes.push(wrong_type(item, name, "a text")),
+            }
+        }
+        all
+    }
+
+    /// Where the value of a key stands, if it is there.
+    pub(super) fn place(&self, key: &str) -> Option<Range<usize>> {
+        self.table.get(key).map(Spanned::span)
+    }
+
     /// Takes a section below this one.
     pub(super) fn section(&mut self, key: &'static str, title: &'static str) -> Option<Section<'d, '_>> {
         let value = self.take(key)?;
@@ -277,12 +330,14 @@ impl<'d, 'm> Section<'d, 'm> {
 }
 
 /// The sections, and how their headers are written.
-const SECTIONS: [(&str, &str); 5] = [
+const SECTIONS: [(&str, &str); 7] = [
     ("limits", "[limits]"),
     ("timeouts", "[timeouts]"),
     ("log", "[log]"),
     ("listener", "[[listener]]"),
     ("channel", "[[channel]]"),
+    ("gateway", "[gateway]"),
+    ("route", "[[route]]"),
 ];
 
 /// Keys that stand above all sections, for who writes them below one.

@@ -132,6 +132,10 @@ pub(super) const MESSAGES_BOUNDS: RangeInclusive<u64> = 0..=shared::limits::MAX_
 pub(super) const AGE_BOUNDS: RangeInclusive<u64> = 0..=100 * YEAR;
 /// How long what is published may wait to be written together. More is no batch, but a delay.
 pub(super) const BATCH_DELAY_BOUNDS: RangeInclusive<u64> = 0..=1000 * MS;
+/// Waits of a route.
+pub(super) const ROUTE_WAIT_BOUNDS: RangeInclusive<u64> = MS..=24 * HOUR;
+/// Connections of a route, or to an upstream.
+pub(super) const ROUTE_CONNECTIONS_BOUNDS: RangeInclusive<u64> = 1..=MANY;
 /// How long senders are held for slow receivers.
 pub(super) const BLOCK_BOUNDS: RangeInclusive<u64> = MS..=HOUR;
 
@@ -197,8 +201,8 @@ pub(super) static KEYS: &[Key] = &[
     wait!("hello", MS..=HOUR, senders.hello),
     wait!("ping", MS..=24 * HOUR, receivers.ping_every, senders.ping_every),
     wait!("stall", MS..=24 * HOUR, receivers.stall, senders.stall, http.stall),
-    wait!("close", MS..=HOUR, receivers.close, senders.close, http.close),
-    wait!("keepalive", 1000 * MS..=HOUR, connections.keepalive),
+    wait!("close", MS..=HOUR, receivers.close, senders.close, http.close, gateway.close),
+    wait!("keepalive", 1000 * MS..=HOUR, connections.keepalive, gateway.keepalive),
     wait!("undecided", MS..=HOUR, senders.undecided),
     wait!("silence", MS..=HOUR, senders.silence),
     wait!("hold", 0..=HOUR, senders.hold),

@@ -12,6 +12,7 @@ use super::{
     keys::{Key, Unit},
     raw::{Lag, Raw, RawListener, RawRule},
     report::{By, Mistake, Said, line_of},
+    routes::oversized,
 };
 use crate::{
     channel::LagPolicy,
@@ -49,6 +50,7 @@ pub(super) fn settle(raw: Raw, source: &str) -> (Config, Vec<Mistake>) {
     settling.check_order(&config, &raw);
     settling.settle_rules(&mut config, &raw);
     settling.settle_listeners(&mut config, &raw);
+    settling.settle_routes(&mut config, &raw);
     config.open = raw.open;
     config.http.hosts = raw.hosts;
     config.http.origins = raw.origins;
@@ -227,6 +229,29 @@ impl Settling<'_> {
                 self.check_framing(said.framing.as_ref(), settings.raw.max_message);
             }
             config.listeners.push(settings);
+        }
+    }
+
+    fn settle_routes(&mut self, config: &mut Config, raw: &Raw) {
+        config.gateway.defaults = raw.gateway.over(&config.gateway.defaults);
+        for (index, said) in raw.routes.iter().enumerate() {
+            let mut route = said.settings.clone();
+            if let Some(earlier) =
+                raw.routes[..index].iter().find(|earlier| earlier.settings.path == route.path)
+            {
+                let message =
+                    format!("there is a route for `{}` already{}", route.path, self.in_line(&earlier.by));
+                self.mistakes.push(Mistake::by(said.by.clone(), message));
+            }
+            route.limits = said.limits.over(&config.gateway.defaults);
+            route.max_message = said.max_message.map_or(config.senders.max_message, |bytes| bytes as usize);
+            if let Some(bytes) = oversized(&route).filter(|_| !raw.wrong.contains(&"max_message")) {
+                let limit = Unit::Size.print(route.max_message as u64);
+                let message =
+                    format!("messages of {bytes} bytes are all longer than `max_message` = {limit}");
+                self.mistakes.push(Mistake::by(said.by.clone(), message));
+            }
+            config.gateway.routes.push(route);
         }
     }
 

@@ -6,6 +6,7 @@
 //!   something.
 //! - `keys`: the table of limits and waits.
 //! - `meaning`: raw → [`Config`]; `print`: [`Config`] → a file that says the same.
+//! - `routes`: all that is said of the gateway.
 //! - `report`: how mistakes are told.
 
 mod document;
@@ -14,6 +15,7 @@ mod meaning;
 mod print;
 mod raw;
 mod report;
+mod routes;
 mod syntax;
 #[cfg(test)]
 mod tests;
@@ -34,6 +36,7 @@ pub use report::ConfigError;
 use crate::{
     channel::LagPolicy,
     cli,
+    gateway::settings::GatewaySettings,
     http::HttpSettings,
     receivers::ReceiverSettings,
     reception::{Accepts, ConnectionSettings, ListenerSettings},
@@ -70,6 +73,8 @@ pub struct Config {
     /// What is done with receivers that are too slow: the first rule whose pattern matches. The same patterns as in
     /// the store's retention rules, in the same order.
     pub lag: Vec<(ChannelPattern, LagPolicy)>,
+    /// Of the gateway.
+    pub gateway: GatewaySettings,
     /// Of the log.
     pub log: LogSettings,
 }
@@ -188,6 +193,7 @@ impl Default for Config {
                 durability: Vec::new(),
             },
             lag: vec![(any_channel(), LagPolicy::Skip)],
+            gateway: GatewaySettings::default(),
             log: LogSettings { filter: "info".into(), format: LogFormat::Text },
         }
     }
@@ -197,6 +203,9 @@ fn understand(path: &Path, source: &str, flags: &cli::Serve) -> Result<Config, C
     let mut mistakes = Vec::new();
     let (mut raw, whole) = raw::Raw::read(source, &mut mistakes);
     raw.apply(flags);
+    if let Some(routes) = flags.routes.as_deref().filter(|path| !path.as_os_str().is_empty()) {
+        raw.add_table(routes, &read(routes)?, &mut mistakes);
+    }
     let (config, more) = meaning::settle(raw, source);
     // Where parts could not be read, nothing can be said of how all of it fits together.
     if whole {

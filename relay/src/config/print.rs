@@ -6,6 +6,7 @@ use super::{
     Config, default_raw,
     keys::{self, KEYS, Unit},
     raw::{ACCEPTS, LOG_FORMATS},
+    routes,
 };
 use crate::{
     channel::LagPolicy,
@@ -47,7 +48,7 @@ fn write(out: &mut String, config: &Config) -> fmt::Result {
     for ((pattern, kept), (_, lag)) in config.store.retention.iter().zip(&config.lag) {
         write_rule(out, pattern, kept, *lag)?;
     }
-    Ok(())
+    routes::write(out, &config.gateway)
 }
 
 /// Whether it is what `listen` makes of an address.
@@ -87,17 +88,19 @@ fn write_rule(out: &mut String, pattern: &ChannelPattern, kept: &Retention, lag:
     }
 }
 
-fn word<T: PartialEq>(words: &[(&'static str, T)], value: T) -> &'static str {
+/// The word for a value.
+pub(super) fn word<T: PartialEq>(words: &[(&'static str, T)], value: T) -> &'static str {
     words.iter().find(|(_, meaning)| *meaning == value).map_or("", |(word, _)| word)
 }
 
-fn list(items: &[String]) -> String {
+/// A list of texts.
+pub(super) fn list(items: &[String]) -> String {
     let items: Vec<String> = items.iter().map(|item| quoted(item)).collect();
     format!("[{}]", items.join(", "))
 }
 
 /// A basic string of TOML.
-fn quoted(text: &str) -> String {
+pub(super) fn quoted(text: &str) -> String {
     let mut out = String::with_capacity(text.len() + 2);
     out.push('"');
     for c in text.chars() {

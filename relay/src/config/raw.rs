@@ -1,6 +1,6 @@
 //! What was said, by the file and by flags, each part with its place; not yet what it means together.
 
-use std::{collections::BTreeMap, net::SocketAddr, ops::Range};
+use std::{collections::BTreeMap, net::SocketAddr, ops::Range, path::Path};
 
 use shared::ChannelPattern;
 
@@ -9,6 +9,7 @@ use super::{
     document::Section,
     keys::{self, KEYS, Unit},
     report::{By, Mistake, Said, line_of},
+    routes::{self, RawLimits, RawRoute},
     syntax, value,
 };
 use crate::{
@@ -35,6 +36,9 @@ pub(super) struct Raw {
     pub(super) log_filter: Option<String>,
     pub(super) log_format: Option<LogFormat>,
     pub(super) rules: Vec<RawRule>,
+    /// What holds for routes that do not say otherwise.
+    pub(super) gateway: RawLimits,
+    pub(super) routes: Vec<RawRoute>,
     /// What `--history` says in place of the last rule.
     pub(super) history: Option<Said<Retention>>,
 }
@@ -147,6 +151,14 @@ impl Raw {
         self.log_format = flags.log_format.or(self.log_format);
     }
 
+    /// Adds the routes of a table in JSON.
+    pub(super) fn add_table(&mut self, path: &Path, source: &str, mistakes: &mut Vec<Mistake>) {
+        match routes::table(source, &By::Flag(format!("--routes {}", path.display()))) {
+            Ok(routes) => self.routes.extend(routes),
+            Err(found) => mistakes.extend(found),
+        }
+    }
+
     fn read_top(&mut self, mut top: Section<'_, '_>) {
         self.listen = top.list("listen", ADDRESS, value::address);
         self.lost_address = self.listen.is_none() && top.has("listen");
@@ -169,6 +181,11 @@ impl Raw {
         }
         top.sections("listener", "[[listener]]", |section| self.read_listener(section));
         top.sections("channel", "[[channel]]", |section| self.read_rule(section));
+        if let Some(mut section) = top.section("gateway", "[gateway]") {
+            self.gateway = RawLimits::read(&mut section);
+            section.end();
+        }
+        top.sections("route", "[[route]]", |section| self.routes.extend(RawRoute::read(section)));
         top.end();
     }
 

@@ -140,6 +140,18 @@ pub fn history(text: &str) -> Result<Retention, String> {
     Ok(kept)
 }
 
+/// Reads `http://HOST[:PORT]`, where a relay is; gives `HOST:PORT`.
+pub fn relay_url(text: &str) -> Result<String, String> {
+    const FORM: &str = "write it as http://HOST:PORT, for example http://127.0.0.1:12000";
+    let rest =
+        text.strip_prefix("http://").or_else(|| (!text.contains("://")).then_some(text)).ok_or(FORM)?;
+    let authority = rest.strip_suffix('/').unwrap_or(rest);
+    let url = origin(&format!("http://{authority}")).map_err(|_| FORM)?;
+    let authority = url.trim_start_matches("http://");
+    let has_port = authority.rsplit_once(':').is_some_and(|(_, port)| !port.ends_with(']'));
+    Ok(if has_port { authority.into() } else { format!("{authority}:80") })
+}
+
 /// Reads the bytes that a message may have.
 pub fn max_message(text: &str) -> Result<u64, String> {
     let bytes = units::parse_size(text).map_err(|error| error.to_string())?;
@@ -204,6 +216,16 @@ mod tests {
         );
         for text in ["", "*", "null", "example.org", "https://", "://a", "https://a:0", "https://a b"] {
             assert!(origin(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_relay_is_at_a_host_and_port() {
+        assert_eq!(relay_url("http://127.0.0.1:12000/"), Ok("127.0.0.1:12000".into()));
+        assert_eq!(relay_url("localhost:9"), Ok("localhost:9".into()));
+        assert_eq!(relay_url("http://[::1]"), Ok("[::1]:80".into()));
+        for text in ["https://a:1", "ws://a:1", "http://a:1/x", "http://", ""] {
+            assert!(relay_url(text).is_err(), "{text}");
         }
     }
 

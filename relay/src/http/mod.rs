@@ -6,7 +6,7 @@
 pub mod guard;
 pub mod page;
 
-use std::{convert::Infallible, sync::Arc, time::Duration};
+use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http_body_util::{Empty, Full};
@@ -25,6 +25,10 @@ use tokio_tungstenite::tungstenite::{
 use crate::{
     channel::hub::Hub,
     connection::Connection,
+    gateway::{
+        Gateway, Visit,
+        body::{Answer, text as refusal},
+    },
     receivers::{
         ReceiverSettings,
         protocol::{self, Negotiated, Refusal, Request as Wanted},
@@ -54,20 +58,33 @@ pub struct HttpSettings {
 #[derive(Debug)]
 pub struct Front {
     hub: Arc<Hub>,
+    gateway: Arc<Gateway>,
     life: Life,
     settings: HttpSettings,
     receivers: Arc<ReceiverSettings>,
 }
 
-type Answer = Response<Full<Bytes>>;
+/// Where the routes of the gateway are told of.
+const ROUTES: &str = "/api/v1/routes";
 
 /// The channel of `/`.
 const DEFAULT_CHANNEL: &str = "default";
 
 impl Front {
     /// Answers with these settings.
-    pub fn new(hub: Arc<Hub>, life: Life, settings: HttpSettings, receivers: ReceiverSettings) -> Self {
-        Self { hub, life, settings, receivers: Arc::new(receivers) }
+    pub fn new(
+        hub: Arc<Hub>,
+        gateway: Arc<Gateway>,
+        life: Life,
+        settings: HttpSettings,
+        receivers: ReceiverSettings,
+    ) -> Self {
+        Self { hub, gateway, life, settings, receivers: Arc::new(receivers) }
+    }
+
+    /// Bytes that a request's head may have.
+    pub fn header_bytes(&self) -> usize {
+        self.settings.header_bytes
     }
 
     /// Serves a connection until it ends or is upgraded. A request's head has a deadline; so has the wait for
@@ -75,29 +92,42 @@ impl Front {
     pub async fn serve(self: Arc<Self>, connection: Connection) {
         let (header_bytes, headers) = (self.settings.header_bytes, self.settings.headers);
         let front = Arc::clone(&self);
+        let peer = connection.peer();
+        // Who serves has one, the service too; each answer of the gateway has one until it is out.
+        let serving = Arc::new(());
+        let others = Arc::clone(&serving);
         let service = service_fn(move |request| {
-            let front = Arc::clone(&front);
-            async move { Ok::<_, Infallible>(front.answer(request).await) }
+            let (front, serving) = (Arc::clone(&front), Arc::clone(&others));
+            async move { Ok::<_, Infallible>(front.answer(request, peer, serving).await) }
         });
-        let serving = hyper::server::conn::http1::Builder::new()
+        let is_idle = || Arc::strong_count(&serving) <= 2;
+        let answering = hyper::server::conn::http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(headers)
             .max_buf_size(header_bytes)
             .serve_connection(TokioIo::new(connection), service)
             .with_upgrades();
-        let mut serving = std::pin::pin!(serving);
-        tokio::select! {
-            // What goes wrong here is the peer's to see: hyper has answered it as well as it could.
-            _ = serving.as_mut() => return,
-            () = self.life.stopping() => {}
-            () = tokio::time::sleep(self.settings.stall) => {}
+        let mut answering = std::pin::pin!(answering);
+        loop {
+            tokio::select! {
+                // What goes wrong here is the peer's to see: hyper has answered it as well as it could.
+                _ = answering.as_mut() => return,
+                () = self.life.stopping() => break,
+                // The gateway has limits of its own for what takes long.
+                () = tokio::time::sleep(self.settings.stall) => if is_idle() { break },
+            }
         }
         // A peer that does not read its answers has no other end.
-        serving.as_mut().graceful_shutdown();
-        let _ = tokio::time::timeout(self.settings.close, serving).await;
+        answering.as_mut().graceful_shutdown();
+        let _ = tokio::time::timeout(self.settings.close, answering).await;
     }
 
-    async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Answer {
+    async fn answer(
+        self: Arc<Self>,
+        request: Request<Incoming>,
+        peer: SocketAddr,
+        serving: Arc<()>,
+    ) -> Answer {
         if let Err(text) = guard::host(request.headers(), &self.settings.hosts) {
             return refusal(StatusCode::MISDIRECTED_REQUEST, &text);
         }
@@ -108,8 +138,33 @@ impl Front {
                 let name = name.to_owned();
                 self.channel(request, &name).await
             }
-            None => asset(request.method(), path),
+            None if path == ROUTES => self.routes(&request),
+            None if page::asset(path).is_some() || path.starts_with("/api/") => asset(request.method(), path),
+            None => {
+                let known_origin = guard::origin(request.headers(), &self.settings.origins).is_ok();
+                let visit = Visit { peer, known_origin, serving };
+                match self.gateway.answer(request, visit).await {
+                    Ok(answer) => answer,
+                    Err(nobodys) => asset(nobodys.method(), nobodys.uri().path()),
+                }
+            }
         }
+    }
+
+    /// What has passed on each route of the gateway.
+    fn routes(&self, request: &Request<Incoming>) -> Answer {
+        if let Err(text) = guard::origin(request.headers(), &self.settings.origins) {
+            return refusal(StatusCode::FORBIDDEN, &text);
+        }
+        if request.method() != Method::GET && request.method() != Method::HEAD {
+            return refusal(StatusCode::METHOD_NOT_ALLOWED, "only GET");
+        }
+        let mut answer = Response::new(Full::new(Bytes::from(self.gateway.report().to_string())).into());
+        for (name, value) in page::SECURITY {
+            answer.headers_mut().insert(name, HeaderValue::from_static(value));
+        }
+        answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        answer
     }
 
     /// A channel is a URL: an upgrade subscribes, a browser gets the page.
@@ -142,7 +197,7 @@ impl Front {
 
     async fn upgrade(self: Arc<Self>, mut request: Request<Incoming>, name: &str) -> Answer {
         let mut answer = match create_response_with_body(&request, Empty::<Bytes>::new) {
-            Ok(answer) => answer.map(|_| Full::default()),
+            Ok(answer) => answer.map(|_| Full::default().into()),
             Err(e) => return bad_handshake(&e),
         };
         let browser = match guard::origin(request.headers(), &self.settings.origins) {
@@ -233,19 +288,10 @@ fn asset(method: &Method, path: &str) -> Answer {
 }
 
 fn serve_asset(asset: &page::Asset) -> Answer {
-    let mut answer = Response::new(Full::new(Bytes::from_static(asset.body)));
+    let mut answer = Response::new(Full::new(Bytes::from_static(asset.body)).into());
     for (name, value) in page::SECURITY {
         answer.headers_mut().insert(name, HeaderValue::from_static(value));
     }
     answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(asset.content_type));
-    answer
-}
-
-fn refusal(status: StatusCode, text: &str) -> Answer {
-    let mut answer = Response::new(Full::new(Bytes::from(format!("{text}\n"))));
-    *answer.status_mut() = status;
-    let plain = HeaderValue::from_static("text/plain; charset=utf-8");
-    answer.headers_mut().insert(header::CONTENT_TYPE, plain);
-    answer.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     answer
 }

@@ -1,8 +1,9 @@
 //! What holds for the configuration as a whole. Here: that it is a function of what was said, and prints back.
 //!
-//! - [`together`]: files, flags and defaults. [`mistakes`]: how they are told.
+//! - [`together`]: files, flags and defaults. [`mistakes`]: how they are told. [`routes`]: of the gateway.
 
 mod mistakes;
+mod routes;
 mod together;
 
 use std::collections::BTreeMap;
@@ -63,6 +64,7 @@ fn the_examples_in_the_example_are_right_too() {
     let config = file(&source.join("\n"));
     assert_eq!(addresses(&config), ["127.0.0.1:12000", "127.0.0.1:5000"]);
     assert_eq!(config.lag[0].1, LagPolicy::Block(DEFAULT_BLOCK));
+    assert_eq!(config.gateway.routes.len(), 2);
 }
 /// A file of random keys with random values, most of which are right.
 fn any_file() -> impl Strategy<Value = String> {
@@ -94,9 +96,23 @@ fn any_file() -> impl Strategy<Value = String> {
         Just("age = \"1h\"\nlag = \"close\"\n"),
         Just("messages = 0\n"),
     ];
+    let route = prop_oneof![
+        Just(
+            "upstreams = [\"ws://a:1\", \"wss://b/base\"]\nrewrite = \"/\"\nforwarded = true\nplain = \"pass\"\n"
+        ),
+        Just(
+            "upstreams = \"ws+unix:/run/a:/b\"\nhost = \"a.b:1\"\nset_headers = { a = \"\\\"b\" }\norigins = \"*\"\n"
+        ),
+        Just(
+            "upstreams = \"ws://a\"\nallow = [\"10.1.2.3/8\"]\ndeny = \"::1\"\nremove_headers = [\"Cookie\"]\n"
+        ),
+        Just("upstreams = \"tcp://a:1\"\nframing = \"line\"\nframes = \"text\"\nidle_timeout = \"1h\"\n"),
+        Just("upstreams = \"unix:/a\"\nsubprotocols = []\nconnections = 3\nupstream_connections = 2\n"),
+    ];
     let some = |size| proptest::collection::vec(rule.clone(), 0..size);
-    (top, numbers, proptest::collection::vec(listener, 0..3), some(4), some(2)).prop_map(
-        |(top, numbers, listeners, rules, last)| {
+    let routes = proptest::collection::vec(route, 0..3);
+    (top, numbers, proptest::collection::vec(listener, 0..3), some(4), some(2), routes).prop_map(
+        |(top, numbers, listeners, rules, last, routes)| {
             let mut text = top.to_string();
             for (index, listener) in listeners.iter().enumerate() {
                 text += &format!("[[listener]]\naddress = \"127.0.0.1:{}\"\n{listener}", index + 2);
@@ -110,6 +126,9 @@ fn any_file() -> impl Strategy<Value = String> {
             }
             for rule in last {
                 text += &format!("[[channel]]\npattern = \"**\"\n{rule}");
+            }
+            for (index, route) in routes.iter().enumerate() {
+                text += &format!("[[route]]\npath = \"/r{index}\"\ndeny_paths = \"/r{index}/x\"\n{route}");
             }
             text
         },
@@ -131,7 +150,7 @@ proptest! {
     }
 
     #[test]
-    fn the_example_without_any_piece_is_understood_or_its_mistakes_are_told(from in 0usize..6500, length in 0usize..200) {
+    fn the_example_without_any_piece_is_understood_or_its_mistakes_are_told(from in 0usize..9000, length in 0usize..200) {
         let source = example();
         let (from, to) = (source.floor_char_boundary(from), source.floor_char_boundary(from + length));
         let _ = meant(&format!("{}{}", &source[..from], &source[to..]), &[]);

@@ -25,9 +25,30 @@ pub(crate) enum Command {
     Report,
     /// List works and servers
     List,
+    /// Measure the gateway beside other proxies; tests/gateway-bench sets up what it needs
+    #[command(args_conflicts_with_subcommands = true)]
+    Gateway {
+        #[command(subcommand)]
+        command: Option<GatewayCommand>,
+        /// How often each proxy does each work
+        #[arg(default_value = "5")]
+        rounds: NonZero<u32>,
+        /// Length of each run, in seconds; the first quarter is not measured
+        #[arg(default_value = "4")]
+        seconds: f64,
+    },
     /// Serve as the reference `bare send`
     #[command(hide = true)]
     BareSend { address: SocketAddr },
+}
+
+/// What else may be done with the bench of the gateway.
+#[derive(Debug, Clone, Copy, Subcommand)]
+pub(crate) enum GatewayCommand {
+    /// Do every work once, as small as can be: whether the bench works, not what it measures
+    Smoke,
+    /// Put what was measured last into docs/performance.md
+    Report,
 }
 
 /// What is measured.

@@ -3,10 +3,12 @@
 //! # Layout
 //! - [`cli`]: what may be asked for. [`work`]: what servers are made to do, and what is measured of it.
 //! - [`servers`]: how each is started and spoken to; [`process`]: a server as a process.
+//! - [`gateway`]: the bench of the gateway, beside other proxies.
 //! - [`load`]: receivers, publishers, and the proof that every message arrived.
 //! - [`results`]: what was measured, in a file; [`report`]: tables, plots and the document made of it.
 
 mod cli;
+mod gateway;
 mod load;
 mod process;
 mod report;
@@ -25,7 +27,7 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use clap::Parser as _;
 
-use cli::{Cli, Command, Measure, chosen};
+use cli::{Cli, Command, GatewayCommand, Measure, chosen};
 use results::{Machine, Results, Run};
 use servers::{Place, Server};
 use work::plan::{self, Scale, Work};
@@ -41,6 +43,11 @@ fn main() -> ExitCode {
     let outcome = match command {
         Some(Command::BareSend { address }) => servers::serve_bare(address),
         Some(Command::List) => list(),
+        Some(Command::Gateway { command, rounds, seconds }) => place().and_then(|place| match command {
+            Some(GatewayCommand::Smoke) => gateway::smoke(&place),
+            Some(GatewayCommand::Report) => gateway::report(&place),
+            None => gateway::measure(&place, rounds.get(), seconds),
+        }),
         Some(Command::Report) => {
             place().and_then(|place| report::write(&Results::load(&results_file(&place))?))
         }

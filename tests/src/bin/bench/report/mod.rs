@@ -6,7 +6,7 @@
 mod goals;
 mod sections;
 mod svg;
-mod table;
+pub(crate) mod table;
 
 use std::{fs, path::PathBuf};
 
@@ -18,14 +18,24 @@ use crate::{
 };
 
 /// What stands around the part of the document that is made.
-const BEGIN: &str = "<!-- RESULTS: made by `tests/bench`; changes here are lost. -->";
-const END: &str = "<!-- RESULTS: end -->";
+const MARKS: Marks = Marks {
+    begin: "<!-- RESULTS: made by `tests/bench`; changes here are lost. -->",
+    end: "<!-- RESULTS: end -->",
+};
+
+/// What stands around a part of docs/performance.md.
+#[derive(Debug)]
+pub(crate) struct Marks {
+    pub(crate) begin: &'static str,
+    pub(crate) end: &'static str,
+}
 
 /// What one run has shown, in a line.
 pub(crate) fn line(figures: &Figures) -> String {
     let shown = [
         (figure::DELIVERIES, "/s"),
         (figure::CPU_PER_MILLION, " CPU s per million"),
+        (figure::PER_CPU_SECOND, "/CPU s"),
         (figure::P99, " ms p99"),
         (figure::CORES, " cores"),
         (figure::RESIDENT, " KiB resident each"),
@@ -42,20 +52,30 @@ pub(crate) fn text(results: &Results) -> String {
 
 /// Puts tables and plots into docs/performance.md.
 pub(crate) fn write(results: &Results) -> Result<()> {
-    let docs = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../docs");
-    let page = docs.join("performance.md");
-    let old = fs::read_to_string(&page).with_context(|| page.display().to_string())?;
-    let (before, rest) = old.split_once(BEGIN).context("docs/performance.md has no place for results")?;
-    let (_, after) = rest.split_once(END).context("docs/performance.md has no end of results")?;
     let plots = svg::all(results);
-    fs::create_dir_all(docs.join("performance"))?;
+    fs::create_dir_all(docs().join("performance"))?;
     for plot in &plots {
-        fs::write(docs.join("performance").join(plot.file), plot.draw())?;
+        fs::write(docs().join("performance").join(plot.file), plot.draw())?;
     }
     let made = sections::all(results, |file| {
         let plot = plots.iter().find(|plot| plot.file == file);
         plot.map(|plot| format!("![{}](performance/{file})\n\n", plot.title)).unwrap_or_default()
     });
-    fs::write(&page, format!("{before}{BEGIN}\n\n{made}{END}{after}"))?;
+    put(&MARKS, &made)
+}
+
+/// Puts what was made between its marks in docs/performance.md.
+pub(crate) fn put(marks: &Marks, made: &str) -> Result<()> {
+    let Marks { begin, end } = marks;
+    let page = docs().join("performance.md");
+    let old = fs::read_to_string(&page).with_context(|| page.display().to_string())?;
+    let (before, rest) =
+        old.split_once(begin).with_context(|| format!("docs/performance.md has no {begin}"))?;
+    let (_, after) = rest.split_once(end).with_context(|| format!("docs/performance.md has no {end}"))?;
+    fs::write(&page, format!("{before}{begin}\n\n{made}{end}{after}"))?;
     Ok(())
+}
+
+fn docs() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../docs")
 }

@@ -4,18 +4,18 @@ use crate::results::Spread;
 
 /// A table; its first column says what a row is.
 #[derive(Debug)]
-pub(super) struct Table {
+pub(crate) struct Table {
     rows: Vec<Vec<String>>,
 }
 
 impl Table {
     /// A table with these columns.
-    pub(super) fn new<S: Into<String>>(head: impl IntoIterator<Item = S>) -> Self {
+    pub(crate) fn new<S: Into<String>>(head: impl IntoIterator<Item = S>) -> Self {
         Self { rows: vec![head.into_iter().map(Into::into).collect()] }
     }
 
     /// Adds a row, unless it has nothing but its name.
-    pub(super) fn row(&mut self, cells: impl IntoIterator<Item = String>) {
+    pub(crate) fn row(&mut self, cells: impl IntoIterator<Item = String>) {
         let cells: Vec<String> = cells.into_iter().collect();
         if cells.iter().skip(1).any(|cell| !cell.is_empty()) {
             self.rows.push(cells);
@@ -23,7 +23,7 @@ impl Table {
     }
 
     /// The table, with columns of one width; nothing if it has no rows. Columns without a value are left out.
-    pub(super) fn markdown(&self) -> String {
+    pub(crate) fn markdown(&self) -> String {
         let [head, rows @ ..] = &self.rows[..] else { return String::new() };
         if rows.is_empty() {
             return String::new();
@@ -45,7 +45,7 @@ impl Table {
 }
 
 /// A median with the least and the most, multiplied by `scale`; all in thousands or millions where the median is.
-pub(super) fn spread(spread: Option<Spread>, scale: f64, unit: &str) -> String {
+pub(crate) fn spread(spread: Option<Spread>, scale: f64, unit: &str) -> String {
     let Some(spread) = spread else { return String::new() };
     let [median, least, most] = [spread.median, spread.least, spread.most].map(|value| value * scale);
     let (size, prefix) = size(median);
@@ -54,12 +54,12 @@ pub(super) fn spread(spread: Option<Spread>, scale: f64, unit: &str) -> String {
 }
 
 /// A median alone.
-pub(super) fn median(spread: Option<Spread>, scale: f64, unit: &str) -> String {
+pub(crate) fn median(spread: Option<Spread>, scale: f64, unit: &str) -> String {
     spread.map_or_else(String::new, |spread| format!("{}{unit}", number(spread.median * scale)))
 }
 
 /// A number with three digits that count, and G, M or k for milliards, millions and thousands.
-pub(super) fn number(value: f64) -> String {
+pub(crate) fn number(value: f64) -> String {
     let (size, prefix) = size(value);
     format!("{}{prefix}", three_digits(value / size))
 }

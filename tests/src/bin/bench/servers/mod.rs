@@ -132,7 +132,7 @@ pub(crate) fn all() -> Vec<Box<dyn Server>> {
 }
 
 /// The first line that a program prints.
-fn first_line(program: impl AsRef<Path>, arguments: &[&str]) -> Result<String> {
+pub(crate) fn first_line(program: impl AsRef<Path>, arguments: &[&str]) -> Result<String> {
     let program = program.as_ref();
     let output = Command::new(program).args(arguments).output();
     let output = output.with_context(|| format!("{} is not there", program.display()))?;

@@ -52,6 +52,9 @@ pub(crate) mod figure {
     pub(crate) const CONNECTIONS: &str = "connections per second";
     /// Processor time of the server in milliseconds for a connection that comes and goes.
     pub(crate) const CPU_PER_CONNECTION: &str = "cpu ms per connection";
+    /// Echoes for each second of a proxy's processor time, and their bytes, there and back.
+    pub(crate) const PER_CPU_SECOND: &str = "echoes per cpu second";
+    pub(crate) const BYTES_PER_CPU_SECOND: &str = "bytes per cpu second";
     /// Receivers per second that came and went while messages flowed.
     pub(crate) const VISITS: &str = "visits per second";
 }

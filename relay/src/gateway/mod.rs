@@ -1,0 +1,168 @@
+//! The gateway: a path of the relay's port leads to an upstream. An upgrade to WebSocket becomes a proxied
+//! connection, other requests are passed on or refused, as the route says.
+//!
+//! # Layout
+//! - [`settings`]: what is said of routes. [`path`]: prefixes and the paths of requests, pure. [`routes`]: which route
+//!   it is, and who may use it. [`request`]: what the upstream is asked, pure.
+//! - `answering`: a request from its admission to its answer. [`upstream`]: which one is tried, and connecting.
+//!   [`ask`]: the question and its answer. [`body`]: answers.
+//! - [`through`]: the way of bytes that pass as they are; [`walk`]: what is seen of them, pure.
+//! - [`bridge`]: the way to upstreams of bytes; [`unframe`], [`reframe`]: frames ⇄ bytes, pure.
+//! - [`stream`]: what they run on. [`farewell`]: how a connection ends that the gateway ends.
+//! - [`passage`]: a proxied connection as its route sees it; [`control`]: how it is told to end; [`counters`];
+//!   [`show`]: how they are shown.
+
+mod answering;
+pub mod ask;
+pub mod body;
+pub mod bridge;
+pub mod control;
+pub mod counters;
+pub mod farewell;
+pub mod passage;
+pub mod path;
+pub mod reframe;
+pub mod request;
+pub mod routes;
+pub mod settings;
+pub mod show;
+pub mod stream;
+pub mod through;
+pub mod unframe;
+pub mod upstream;
+pub mod walk;
+
+use std::{
+    sync::{Arc, Mutex, PoisonError, RwLock},
+    time::Duration,
+};
+
+use serde_json::{Value, json};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::Instant,
+};
+
+pub use self::answering::Visit;
+
+use self::{
+    control::{Clock, Order},
+    routes::{Route, Table},
+    settings::{GatewaySettings, OnChange},
+};
+use crate::shutdown::Life;
+
+/// The time between two looks at all connections is that part of the shortest idle time-out.
+const LOOKS: u32 = 8;
+
+/// It is at least and at most so long.
+const LOOK: (Duration, Duration) = (Duration::from_millis(5), Duration::from_secs(1));
+
+/// Leads paths to upstreams.
+#[derive(Debug)]
+pub struct Gateway {
+    life: Life,
+    /// The connections that the relay may have; one to an upstream is one of them.
+    permits: Arc<Semaphore>,
+    state: RwLock<Arc<State>>,
+    /// Routes that are none any more and still have connections.
+    removed: Mutex<Vec<Arc<Route>>>,
+    clock: Clock,
+}
+
+/// What holds until the next change.
+#[derive(Debug)]
+struct State {
+    table: Table,
+    close: Duration,
+    keepalive: Duration,
+    look: Duration,
+}
+
+impl Gateway {
+    /// A gateway with these routes; `permits` are the connections that the relay may have.
+    pub fn new(settings: GatewaySettings, life: Life, permits: Arc<Semaphore>) -> Self {
+        let state = State::new(settings, &Table::default());
+        Self {
+            life,
+            permits,
+            state: RwLock::new(Arc::new(state)),
+            removed: Mutex::default(),
+            clock: Clock::default(),
+        }
+    }
+
+    /// Changes to these routes. The connections of routes that stay the same are not touched.
+    pub fn change(&self, settings: GatewaySettings) {
+        let mut current = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        let before = Arc::clone(&current);
+        let after = Arc::new(State::new(settings, &before.table));
+        *current = Arc::clone(&after);
+        drop(current);
+        let mut removed = self.removed.lock().unwrap_or_else(PoisonError::into_inner);
+        for route in before.table.gone(&after.table) {
+            // Of a changed route the new one says what becomes of them.
+            let on_change = after.table.at(&route.settings.path).unwrap_or(route).settings.limits.on_change;
+            if on_change == OnChange::Drain {
+                route.open.end_all(Order::Changed);
+            }
+            removed.push(Arc::clone(route));
+        }
+        removed.retain(|route| !route.open.is_empty());
+        tracing::info!(
+            routes = after.table.routes().len(),
+            "the routes of the gateway are as they are said now"
+        );
+    }
+
+    /// Looks after connections, until all of them are told that the relay stops.
+    pub async fn attend(self: Arc<Self>) {
+        let begun = Instant::now();
+        loop {
+            let state = self.state();
+            tokio::select! {
+                () = self.life.stopping() => break,
+                () = tokio::time::sleep(state.look) => {}
+            }
+            self.clock.set(begun.elapsed());
+            let mut removed = self.removed.lock().unwrap_or_else(PoisonError::into_inner);
+            removed.retain(|route| !route.open.is_empty());
+            for route in state.table.routes().iter().chain(removed.iter()) {
+                route.open.end_idle(&self.clock, route.settings.limits.idle_timeout, state.look);
+            }
+        }
+        let removed = self.removed.lock().unwrap_or_else(PoisonError::into_inner);
+        for route in self.state().table.routes().iter().chain(removed.iter()) {
+            route.open.end_all(Order::Stop);
+        }
+    }
+
+    /// What has passed on each route, as JSON.
+    pub fn report(&self) -> Value {
+        let state = self.state();
+        let removed = self.removed.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut now: Vec<_> = state.table.routes().iter().collect();
+        now.sort_by(|one, other| one.settings.path.cmp(&other.settings.path));
+        let now = now.into_iter().map(|route| route.report(false));
+        let gone = removed.iter().filter(|route| state.table.at(&route.settings.path).is_none());
+        json!({ "routes": now.chain(gone.map(|route| route.report(true))).collect::<Vec<_>>() })
+    }
+
+    fn state(&self) -> Arc<State> {
+        Arc::clone(&self.state.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// One more connection of the relay, if it may have one.
+    fn permit(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.permits).try_acquire_owned().ok()
+    }
+}
+
+impl State {
+    fn new(settings: GatewaySettings, before: &Table) -> Self {
+        let GatewaySettings { close, keepalive, routes, .. } = settings;
+        let shortest = routes.iter().map(|route| route.limits.idle_timeout).min().unwrap_or(LOOK.1);
+        let look = (shortest / LOOKS).clamp(LOOK.0, LOOK.1);
+        Self { table: Table::new(routes, before), close, keepalive, look }
+    }
+}

@@ -1,0 +1,312 @@
+//! Frames of a browser → bytes, as they come: payloads are unmasked where they lie and passed on before a message is
+//! whole, since for an upstream of bytes messages have no boundaries. Pure. RFC 6455, section 5.
+
+/// Where in a stream of a client's frames one is.
+#[derive(Debug, Default)]
+pub struct Unframer {
+    state: State,
+    /// Within a message in fragments.
+    fragmented: bool,
+}
+
+#[derive(Debug)]
+enum State {
+    Header {
+        have: [u8; MAX_HEADER],
+        len: u8,
+    },
+    Data {
+        left: u64,
+        key: [u8; 4],
+        at: u8,
+    },
+    Control {
+        opcode: u8,
+        key: [u8; 4],
+        left: u8,
+        payload: Vec<u8>,
+    },
+    /// A close frame has come: what follows is nothing.
+    Closed,
+}
+
+/// What a piece of bytes brought.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Unframed {
+    /// Payload, at the beginning of the piece.
+    pub bytes: usize,
+    /// Messages whose last frame began.
+    pub messages: u64,
+    /// Payloads of pings, to be answered.
+    pub pings: Vec<Vec<u8>>,
+    /// A close frame, with its code if it has one.
+    pub close: Option<Option<u16>>,
+}
+
+/// What a client must not send.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Violation {
+    /// Frames of clients are masked.
+    #[error("a frame is not masked")]
+    Unmasked,
+    /// Nothing that would use them was negotiated.
+    #[error("reserved bits or opcodes are used")]
+    Reserved,
+    /// It is in fragments, or has more than 125 bytes.
+    #[error("a control frame is too long or in fragments")]
+    Control,
+    /// A message within another, or the rest of none.
+    #[error("fragments are out of order")]
+    Fragments,
+    /// Its length is written in more bytes than it needs, or its highest bit is set.
+    #[error("a length is written wrongly")]
+    Length,
+    /// A close frame has one byte, or a code that must not be sent.
+    #[error("a close frame is wrong")]
+    Close,
+}
+
+/// Two bytes, eight of length, four of mask.
+const MAX_HEADER: usize = 14;
+
+const CONTINUATION: u8 = 0;
+const BINARY: u8 = 2;
+const CLOSE: u8 = 8;
+const PING: u8 = 9;
+const PONG: u8 = 10;
+
+impl Default for State {
+    fn default() -> Self {
+        Self::Header { have: [0; MAX_HEADER], len: 0 }
+    }
+}
+
+impl Unframer {
+    /// Takes a piece of what came; leaves the payloads in it at its beginning.
+    ///
+    /// # Errors
+    /// What the client must not do; nothing more can be understood then. What came before is lost.
+    pub fn take(&mut self, piece: &mut [u8]) -> Result<Unframed, Violation> {
+        let mut found = Unframed::default();
+        let mut at = 0;
+        while at < piece.len() {
+            match &mut self.state {
+                State::Closed => break,
+                State::Header { have, len } => {
+                    have[usize::from(*len)] = piece[at];
+                    *len += 1;
+                    at += 1;
+                    if *len >= 2 && usize::from(*len) == header_len(have[1]) {
+                        let header = *have;
+                        self.state = self.begin(&header, &mut found)?;
+                        self.end_control(&mut found)?;
+                    }
+                }
+                State::Data { left, key, at: phase } => {
+                    let count = usize::try_from(*left).unwrap_or(usize::MAX).min(piece.len() - at);
+                    piece.copy_within(at..at + count, found.bytes);
+                    unmask(&mut piece[found.bytes..found.bytes + count], *key, *phase);
+                    *phase = ((usize::from(*phase) + count) % 4) as u8;
+                    *left -= count as u64;
+                    found.bytes += count;
+                    at += count;
+                    if *left == 0 {
+                        self.state = State::default();
+                    }
+                }
+                State::Control { key, left, payload, .. } => {
+                    let count = usize::from(*left).min(piece.len() - at);
+                    let from = payload.len();
+                    payload.extend_from_slice(&piece[at..at + count]);
+                    unmask(&mut payload[from..], *key, (from % 4) as u8);
+                    *left -= count as u8;
+                    at += count;
+                    self.end_control(&mut found)?;
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// A header is there.
+    fn begin(&mut self, header: &[u8; MAX_HEADER], found: &mut Unframed) -> Result<State, Violation> {
+        let (last, reserved, opcode) = (header[0] & 0x80 != 0, header[0] & 0x70, header[0] & 0x0f);
+        if reserved != 0 || !matches!(opcode, CONTINUATION..=BINARY | CLOSE..=PONG) {
+            return Err(Violation::Reserved);
+        }
+        if header[1] & 0x80 == 0 {
+            return Err(Violation::Unmasked);
+        }
+        let length = payload_len(header)?;
+        let end = header_len(header[1]);
+        let key = std::array::from_fn(|i| header[end - 4 + i]);
+        if opcode >= CLOSE {
+            return match u8::try_from(length) {
+                Ok(left @ 0..=125) if last => Ok(State::Control { opcode, key, left, payload: Vec::new() }),
+                _ => Err(Violation::Control),
+            };
+        }
+        if (opcode == CONTINUATION) != self.fragmented {
+            return Err(Violation::Fragments);
+        }
+        self.fragmented = !last;
+        found.messages += u64::from(last);
+        Ok(if length == 0 { State::default() } else { State::Data { left: length, key, at: 0 } })
+    }
+
+    /// Understands a control frame if it is whole.
+    fn end_control(&mut self, found: &mut Unframed) -> Result<(), Violation> {
+        let State::Control { opcode, left: 0, payload, .. } = &mut self.state else { return Ok(()) };
+        let payload = std::mem::take(payload);
+        let opcode = *opcode;
+        self.state = State::default();
+        match (opcode, payload.as_slice()) {
+            (PING, _) => found.pings.push(payload),
+            (CLOSE, []) => found.close = Some(None),
+            (CLOSE, [high, low, text @ ..]) => {
+                let code = u16::from_be_bytes([*high, *low]);
+                if !may_be_sent(code) || std::str::from_utf8(text).is_err() {
+                    return Err(Violation::Close);
+                }
+                found.close = Some(Some(code));
+            }
+            (CLOSE, [_]) => return Err(Violation::Close),
+            _ => {}
+        }
+        if opcode == CLOSE {
+            self.state = State::Closed;
+        }
+        Ok(())
+    }
+}
+
+/// Whether a peer may send a close code (RFC 6455, section 7.4).
+fn may_be_sent(code: u16) -> bool {
+    matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999)
+}
+
+/// The bytes of a masked header whose second byte this is.
+fn header_len(second: u8) -> usize {
+    let mask = if second & 0x80 != 0 { 4 } else { 0 };
+    mask + match second & 0x7f {
+        126 => 4,
+        127 => 10,
+        _ => 2,
+    }
+}
+
+fn payload_len(header: &[u8; MAX_HEADER]) -> Result<u64, Violation> {
+    let length = match header[1] & 0x7f {
+        126 => u64::from(u16::from_be_bytes([header[2], header[3]])),
+        127 => u64::from_be_bytes(std::array::from_fn(|i| header[2 + i])),
+        short => return Ok(u64::from(short)),
+    };
+    let least = if header[1] & 0x7f == 126 { 126 } else { 0x1_0000 };
+    if length < least || length >> 63 != 0 { Err(Violation::Length) } else { Ok(length) }
+}
+
+/// Takes the mask off, or puts it on; the first of the bytes is masked by `key[phase]`.
+fn unmask(bytes: &mut [u8], key: [u8; 4], phase: u8) {
+    let key: [u8; 4] = std::array::from_fn(|i| key[(i + usize::from(phase)) % 4]);
+    let wide = u64::from_ne_bytes(std::array::from_fn(|i| key[i % 4]));
+    let (words, rest) = bytes.as_chunks_mut::<8>();
+    for word in words {
+        *word = (u64::from_ne_bytes(*word) ^ wide).to_ne_bytes();
+    }
+    for (byte, key) in rest.iter_mut().zip(key.iter().cycle()) {
+        *byte ^= key;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const KEY: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
+
+    fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
+        let mut bytes = vec![first];
+        match payload.len() {
+            short @ 0..=125 => bytes.push(0x80 | short as u8),
+            middle @ 126..=0xffff => {
+                bytes.push(0x80 | 126);
+                bytes.extend((middle as u16).to_be_bytes());
+            }
+            long => {
+                bytes.push(0x80 | 127);
+                bytes.extend((long as u64).to_be_bytes());
+            }
+        }
+        bytes.extend(KEY);
+        bytes.extend(payload.iter().zip(KEY.iter().cycle()).map(|(byte, key)| byte ^ key));
+        bytes
+    }
+
+    fn violation(bytes: &[u8]) -> Violation {
+        Unframer::default().take(&mut bytes.to_vec()).unwrap_err()
+    }
+
+    proptest! {
+        #[test]
+        fn payloads_come_out_as_they_went_in_whatever_the_pieces(
+            parts in prop::collection::vec((any::<bool>(), prop::collection::vec(any::<u8>(), 0..400)), 1..8),
+            piece in 1usize..500,
+        ) {
+            let (mut bytes, mut payload, mut within) = (Vec::new(), Vec::new(), false);
+            for (last, part) in &parts {
+                bytes.extend(frame(u8::from(*last) << 7 | if within { 0 } else { 2 }, part));
+                bytes.extend(frame(0x89, &[1, 2, 3]));
+                payload.extend_from_slice(part);
+                within = !last;
+            }
+            bytes.extend(frame(0x88, b"\x03\xe8done"));
+            let mut unframer = Unframer::default();
+            let (mut out, mut pings, mut messages, mut close) = (Vec::new(), 0, 0, None);
+            for piece in bytes.chunks_mut(piece) {
+                let found = unframer.take(piece).unwrap();
+                out.extend_from_slice(&piece[..found.bytes]);
+                prop_assert!(found.pings.iter().all(|ping| ping == &[1, 2, 3]));
+                pings += found.pings.len();
+                messages += found.messages;
+                close = close.or(found.close);
+            }
+            prop_assert_eq!(out, payload);
+            prop_assert_eq!(pings, parts.len());
+            prop_assert_eq!(messages, parts.iter().filter(|(last, _)| *last).count() as u64);
+            prop_assert_eq!(close, Some(Some(1000)));
+        }
+
+        #[test]
+        fn arbitrary_bytes_never_panic(pieces: Vec<Vec<u8>>) {
+            let mut unframer = Unframer::default();
+            for mut piece in pieces {
+                if unframer.take(&mut piece).is_err() {
+                    break;
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_a_client_must_not_send_is_told() {
+        assert_eq!(violation(b"\x82\x01a"), Violation::Unmasked);
+        assert_eq!(violation(&frame(0xc2, b"a")), Violation::Reserved);
+        assert_eq!(violation(&frame(0x83, b"a")), Violation::Reserved);
+        assert_eq!(violation(&frame(0x09, b"a")), Violation::Control);
+        assert_eq!(violation(&frame(0x89, &[0; 126])), Violation::Control);
+        assert_eq!(violation(&frame(0x80, b"a")), Violation::Fragments);
+        assert_eq!(violation(&[frame(0x02, b"a"), frame(0x82, b"b")].concat()), Violation::Fragments);
+        assert_eq!(violation(b"\x82\xfe\0\x01\0\0\0\0"), Violation::Length);
+        assert_eq!(violation(&frame(0x88, b"\x03")), Violation::Close);
+        assert_eq!(violation(&frame(0x88, b"\x03\xed")), Violation::Close);
+    }
+
+    #[test]
+    fn nothing_counts_after_a_close_frame() {
+        let mut bytes = [frame(0x88, b""), frame(0x82, b"late")].concat();
+        let found = Unframer::default().take(&mut bytes).unwrap();
+        assert_eq!((found.bytes, found.close), (0, Some(None)));
+    }
+}

@@ -1,0 +1,97 @@
+//! Requests of a route's path that are no upgrades: refused, or passed to the same upstream.
+
+use tests::{
+    http,
+    relay::TestRelay,
+    sender,
+    upstream::{Echo, Upstream, refusing},
+};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use super::{relay_to, route};
+
+#[tokio::test]
+async fn plain_requests_go_to_the_upstream_where_the_route_says_so() {
+    let echo = Echo::named("echo: ").await;
+    let relay = relay_to(echo.address(), "plain = \"pass\"\nrewrite = \"/inner\"\nhost = \"upstream\"").await;
+    let answer = http::get(relay.address(), "/app/x?y=1").await;
+    assert_eq!((answer.status, answer.body.as_str()), (200, "echo: GET /inner/x?y=1 HTTP/1.1"));
+    assert!(answer.head.to_ascii_lowercase().contains("x-upstream: yes"), "{}", answer.head);
+    assert_eq!(echo.last_head().values("host"), [echo.address().to_string()]);
+    let counted = route(&relay, "/app").await;
+    assert_eq!((&counted["requests"], &counted["connections"]["total"]), (&1.into(), &0.into()));
+}
+
+#[tokio::test]
+async fn bodies_pass_both_ways_whatever_their_length() {
+    let upstream = Upstream::start().await;
+    let relay = relay_to(upstream.address(), "plain = \"pass\"").await;
+    let body: String = (0..50_000).map(|n| format!("{n},")).collect();
+    let serve = async {
+        let mut peer = upstream.request().await;
+        assert_eq!(peer.head.line(), "PUT /app/upload HTTP/1.1");
+        assert_eq!(peer.head.values("content-length"), [body.len().to_string()]);
+        let came = peer.bytes(body.len()).await;
+        assert!(came == body.as_bytes());
+        // Without a length: its end is the end of the connection.
+        peer.write("HTTP/1.1 201 Created\r\nConnection: close\r\n\r\n").await;
+        peer.write(&came).await;
+        peer.finish().await;
+        peer.ended().await;
+    };
+    let request = format!(
+        "PUT /app/upload HTTP/1.1\r\nHost: {}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+        relay.host(),
+        body.len()
+    );
+    let ask = async {
+        let mut stream = sender::connect(relay.address()).await;
+        let (mut read, mut write) = stream.split();
+        let mut answer = Vec::new();
+        let (sent, came) = tokio::join!(write.write_all(request.as_bytes()), read.read_to_end(&mut answer));
+        sent.unwrap();
+        came.unwrap();
+        String::from_utf8(answer).unwrap()
+    };
+    let (answer, ()) = tests::within("an answer with a body", async { tokio::join!(ask, serve) }).await;
+    let (head, chunked) = answer.split_once("\r\n\r\n").unwrap();
+    assert!(head.starts_with("HTTP/1.1 201 "), "{head}");
+    assert_eq!(unchunked(head, chunked), body);
+}
+
+/// A body without its chunks, if it has any.
+fn unchunked(head: &str, body: &str) -> String {
+    if !head.to_ascii_lowercase().contains("transfer-encoding: chunked") {
+        return body.to_owned();
+    }
+    let (mut rest, mut whole) = (body, String::new());
+    while let Some((length, behind)) = rest.split_once("\r\n") {
+        let length = usize::from_str_radix(length, 16).expect("the length of a chunk");
+        whole.push_str(&behind[..length]);
+        rest = &behind[length + 2..];
+    }
+    whole
+}
+
+#[tokio::test]
+async fn an_upstream_that_fails_a_plain_request_is_502_or_504() {
+    let relay = relay_to(refusing(), "plain = \"pass\"").await;
+    assert_eq!(http::get(relay.address(), "/app").await.status, 502);
+    let upstream = Upstream::start().await;
+    let config = format!(
+        "[gateway]\nupgrade_timeout = \"200ms\"\n{}",
+        super::app(upstream.address(), "plain = \"pass\"")
+    );
+    let relay = TestRelay::with_config(&config, &[]).await;
+    let silent = async { upstream.request().await.ended().await };
+    let (answer, ()) = tokio::join!(http::get(relay.address(), "/app"), silent);
+    assert_eq!(answer.status, 504, "{}", answer.body);
+}
+
+#[tokio::test]
+async fn plain_requests_need_the_same_right_as_connections() {
+    let echo = Echo::start().await;
+    let relay = relay_to(echo.address(), "plain = \"pass\"\nallow = [\"10.0.0.0/8\"]").await;
+    assert_eq!(http::get(relay.address(), "/app").await.status, 403);
+    assert!(echo.heads().is_empty());
+}

@@ -1,0 +1,195 @@
+//! The bench of the gateway: the relay and other proxies between the same clients and the same echo server, side by
+//! side. `tests/gateway-bench` sets up what it needs and runs it.
+//!
+//! - [`proxies`]: how each is started. [`upstream`]: the server behind them, which echoes. [`echoes`]: clients that wait
+//!   for each echo before they send again. [`mod@report`]: tables, and what the relay is to reach.
+
+mod echoes;
+mod proxies;
+mod report;
+mod upstream;
+
+use std::{fs, io::Write as _, path::PathBuf, time::Duration};
+
+use anyhow::{Context as _, Result, ensure};
+
+use crate::{
+    process::pause,
+    results::{Machine, Results, Run},
+    servers::Place,
+    work::{Figures, figure},
+};
+use proxies::{Proxy, Started};
+use upstream::Upstream;
+
+/// Proxies that a smoke has to have, besides the relay.
+const SMOKE_PEERS: usize = 2;
+
+/// What proxies are made to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Work {
+    /// So many connections, each of which sends so many bytes when it has got its last ones back.
+    Echo { connections: usize, bytes: usize },
+    /// The same with an upstream that speaks no WebSocket.
+    Bytes { connections: usize, bytes: usize },
+    /// So many connections that say nothing.
+    Idle { connections: usize },
+}
+
+/// How large it all is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Scale {
+    Full,
+    Smoke,
+}
+
+const SMALL: usize = 128;
+const BULK: usize = 64 * 1024;
+
+impl Work {
+    fn all(scale: Scale) -> Vec<Self> {
+        let (many, few, idle) = match scale {
+            Scale::Full => (100, 20, 2000),
+            Scale::Smoke => (4, 2, 40),
+        };
+        vec![
+            Self::Echo { connections: many, bytes: SMALL },
+            Self::Echo { connections: few, bytes: BULK },
+            Self::Bytes { connections: many, bytes: SMALL },
+            Self::Bytes { connections: few, bytes: BULK },
+            Self::Idle { connections: idle },
+        ]
+    }
+
+    /// What it is called in results, whatever its scale.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Echo { bytes: SMALL, .. } => "echo-128",
+            Self::Echo { .. } => "echo-65536",
+            Self::Bytes { bytes: SMALL, .. } => "bytes-128",
+            Self::Bytes { .. } => "bytes-65536",
+            Self::Idle { .. } => "idle",
+        }
+    }
+}
+
+/// Measures: each proxy at each work, then the next round.
+pub(crate) fn measure(place: &Place, rounds: u32, seconds: f64) -> Result<()> {
+    let results = run(place, Scale::Full, rounds, seconds)?;
+    results.save(&file(place))?;
+    write!(std::io::stdout().lock(), "\n{}", report::text(&results))?;
+    nothing_failed(&results)
+}
+
+/// Whether it all works.
+pub(crate) fn smoke(place: &Place) -> Result<()> {
+    let results = run(place, Scale::Smoke, 1, 0.2)?;
+    let peers = results.versions.keys().filter(|name| !name.starts_with("relay")).count();
+    ensure!(peers >= SMOKE_PEERS, "only {peers} other proxies are there, and {SMOKE_PEERS} are needed");
+    nothing_failed(&results)
+}
+
+/// Puts what was measured last into the document.
+pub(crate) fn report(place: &Place) -> Result<()> {
+    report::write(&Results::load(&file(place))?)
+}
+
+fn file(place: &Place) -> PathBuf {
+    place.folder.join("gateway.json")
+}
+
+fn nothing_failed(results: &Results) -> Result<()> {
+    ensure!(
+        results.failures.is_empty(),
+        "{} runs failed: {}",
+        results.failures.len(),
+        results.failures.join("; ")
+    );
+    Ok(())
+}
+
+fn run(place: &Place, scale: Scale, rounds: u32, seconds: f64) -> Result<Results> {
+    let machine = Machine::this()?;
+    ensure!(machine.cores >= 2, "the proxy needs a core of its own and the load another one");
+    let mut results = Results {
+        machine,
+        seconds,
+        rounds,
+        versions: Default::default(),
+        missing: Default::default(),
+        runs: Vec::new(),
+        failures: Vec::new(),
+    };
+    let place = &Place { folder: folder(place)?, programs: place.programs.clone(), cores: place.cores };
+    for proxy in Proxy::ALL {
+        match proxy.version(place) {
+            Ok(version) => results.versions.insert(proxy.name().to_owned(), version),
+            Err(error) => {
+                writeln!(std::io::stdout().lock(), "NOT RUN: {}, {error:#}", proxy.name())?;
+                results.missing.insert(proxy.name().to_owned(), format!("{error:#}"))
+            }
+        };
+    }
+    for round in 1..=rounds {
+        for work in Work::all(scale) {
+            for proxy in Proxy::ALL {
+                if !proxy.takes_part(work) || !results.versions.contains_key(proxy.name()) {
+                    continue;
+                }
+                let figures = one(place, proxy, work, Duration::from_secs_f64(seconds), scale);
+                note(&mut results, proxy, work, round, figures)?;
+            }
+        }
+    }
+    Ok(results)
+}
+
+/// A folder of its own: its configurations are others than those of the servers of channels.
+fn folder(place: &Place) -> Result<PathBuf> {
+    let folder = place.folder.join("gateway");
+    fs::create_dir_all(&folder)?;
+    folder.canonicalize().context("the folder of the bench")
+}
+
+fn one(place: &Place, proxy: Proxy, work: Work, length: Duration, scale: Scale) -> Result<Figures> {
+    let upstream = Upstream::start()?;
+    let proxied = proxy.start(place, &upstream)?;
+    match work {
+        Work::Echo { connections, bytes } | Work::Bytes { connections, bytes } => {
+            echoes::run(&proxied, matches!(work, Work::Bytes { .. }), connections, bytes, length)
+        }
+        Work::Idle { connections } => {
+            let settle = if scale == Scale::Full { Duration::from_secs(1) } else { Duration::ZERO };
+            idle(&proxied, connections, settle)
+        }
+    }
+}
+
+/// What each connection that says nothing costs the proxy, beyond the first ones, with which it grows to its size.
+fn idle(proxied: &Started, connections: usize, settle: Duration) -> Result<Figures> {
+    let open = |count: usize| (0..count).map(|_| proxied.open(false)).collect::<Result<Vec<_>>>();
+    let first = open(connections / 20)?;
+    pause(settle);
+    let before = proxied.process.resident()?;
+    let rest = open(connections - first.len())?;
+    pause(settle);
+    let each = (proxied.process.resident()? as f64 - before as f64) / rest.len() as f64 / 1024.0;
+    Ok([(figure::RESIDENT.to_owned(), each)].into())
+}
+
+fn note(results: &mut Results, proxy: Proxy, work: Work, round: u32, figures: Result<Figures>) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    let (work, server) = (work.name(), proxy.name());
+    match figures {
+        Ok(figures) => {
+            writeln!(out, "round {round}  {work:<12} {server:<18} {}", report::line(&figures))?;
+            results.runs.push(Run { work: work.to_owned(), server: server.to_owned(), round, figures });
+        }
+        // The others may go on: what they show is as true as before.
+        Err(error) => {
+            writeln!(out, "FAILED: {work}, {server}: {error:#}")?;
+            results.failures.push(format!("{work}, {server}: {error:#}"));
+        }
+    }
+    Ok(())
+}
