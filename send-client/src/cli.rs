@@ -9,7 +9,8 @@ use clap::{
 use shared::{
     ChannelId,
     client::{Exit, RelayAddr},
-    units::{UnitError, parse_duration},
+    sender::Levels,
+    units::{UnitError, format_size, parse_duration, parse_size},
 };
 
 use crate::{
@@ -17,6 +18,7 @@ use crate::{
     pace::Rate,
     progress,
     split::Split,
+    spool::MIN_LIMIT,
 };
 
 const ABOUT: &str = "Send messages to a channel of the relay: lines, files, or what is typed";
@@ -41,6 +43,12 @@ With --json a line is an object as `recv-client --json` writes it: \"text\" or \
 in microseconds since 1970; \"channel\", unless --channel says where everything goes. Other keys, and lines that are \
 events but no messages, are passed over.
 
+With --spool DIR nothing that was taken is lost when this program, the relay or the machine fails, and nothing is \
+stored twice: what is read is written to DIR and synced before it is sent, and deleted once it is confirmed. While the \
+relay is away, input is taken all the same. At the end it waits for a relay that is away as long as --spool-wait says, \
+then it leaves with exit code 6; the next start with that DIR sends what is left, first of all. `send-client --spool \
+DIR` does just that. One process at a time can use a DIR.
+
 Exit codes:
   0    everything is confirmed (with --no-ack: handed over)
   1    another failure
@@ -57,7 +65,8 @@ Exit codes:
 #[command(max_term_width = 100)]
 pub struct Args {
     /// Where to send; with --json it overrides what the lines say
-    #[arg(short, long, value_name = "NAME", env = "RELAY_CHANNEL", required_unless_present = "json")]
+    #[arg(short, long, value_name = "NAME", env = "RELAY_CHANNEL")]
+    #[arg(required_unless_present_any = ["json", "spool"])]
     pub channel: Option<ChannelId>,
 
     /// The relay: HOST:PORT, also with tcp://, ws:// or http://
@@ -102,9 +111,22 @@ pub struct Args {
     #[arg(long)]
     pub no_ack: bool,
 
-    /// What a confirmation means: accepted (the relay has the message in memory)
-    #[arg(long, value_name = "LEVEL", default_value = "accepted")]
+    /// What a confirmation means: accepted (it is kept as safely as its channel is) or fsynced (it is on the
+    /// relay's disk)
+    #[arg(long, value_name = "LEVEL", env = "RELAY_LEVEL", default_value = "accepted")]
     pub level: Level,
+
+    /// Keep messages in this directory until they are confirmed, over restarts; see below
+    #[arg(long, value_name = "DIR", env = "RELAY_SPOOL", conflicts_with = "no_ack")]
+    pub spool: Option<PathBuf>,
+
+    /// Bytes that the spool may have; while it has them, the input is not read
+    #[arg(long, value_name = "SIZE", default_value = "1GiB", value_parser = spool_limit)]
+    pub spool_limit: u64,
+
+    /// With --spool: how long to wait at the end for a relay that is away
+    #[arg(long, value_name = "DUR", default_value = "5s", value_parser = parse_duration)]
+    pub spool_wait: Duration,
 
     /// A bar for each file
     #[arg(long, value_name = "WHEN", value_enum, default_value_t = progress::When::Auto)]
@@ -131,21 +153,23 @@ pub struct Args {
     pub color: clap::ColorChoice,
 }
 
-/// What a confirmation means.
+/// What a confirmation means, at least.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Level {
-    /// The relay has it.
+    /// The relay has it, and keeps it as its channel does: in memory, or on disk, which may be reached later.
     Accepted,
+    /// It is on the relay's disk.
+    Fsynced,
 }
 
 /// A level that can't be had.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum LevelError {
     /// It will come.
-    #[error("it is not available yet; this version confirms what is accepted")]
+    #[error("it is not available yet; it may be accepted or fsynced")]
     NotYet,
     /// There is none of that name.
-    #[error("it is none of accepted, fsynced, replicated")]
+    #[error("it is neither accepted nor fsynced")]
     Unknown,
 }
 
@@ -155,7 +179,8 @@ impl FromStr for Level {
     fn from_str(text: &str) -> Result<Self, LevelError> {
         match text {
             "accepted" => Ok(Self::Accepted),
-            "fsynced" | "replicated" => Err(LevelError::NotYet),
+            "fsynced" => Ok(Self::Fsynced),
+            "replicated" => Err(LevelError::NotYet),
             _ => Err(LevelError::Unknown),
         }
     }
@@ -165,6 +190,17 @@ impl fmt::Display for Level {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Accepted => f.write_str("accepted"),
+            Self::Fsynced => f.write_str("fsynced"),
+        }
+    }
+}
+
+impl Level {
+    /// As the protocol says it.
+    pub fn wire(self) -> Levels {
+        match self {
+            Self::Accepted => Levels::ACCEPTED,
+            Self::Fsynced => Levels(Levels::ACCEPTED.0 | Levels::FSYNCED.0),
         }
     }
 }
@@ -218,6 +254,14 @@ fn invalid_value(error: &clap::Error) -> Option<Failure> {
     })
 }
 
+fn spool_limit(text: &str) -> Result<u64, String> {
+    let size = parse_size(text).map_err(|error| error.to_string())?;
+    if size < MIN_LIMIT {
+        return Err(format!("it must be at least {}", format_size(MIN_LIMIT)));
+    }
+    Ok(size)
+}
+
 fn positive_duration(text: &str) -> Result<Duration, UnitError> {
     match parse_duration(text) {
         Ok(Duration::ZERO) => Err(UnitError::Duration),
@@ -263,9 +307,9 @@ mod tests {
 
     #[test]
     fn a_level_that_comes_later_says_so() {
-        let message = failure(&["-c", "a", "--level", "fsynced"]).message;
+        let message = failure(&["-c", "a", "--level", "replicated"]).message;
         assert!(
-            message.starts_with("invalid value 'fsynced' for '--level': it is not available yet"),
+            message.starts_with("invalid value 'replicated' for '--level': it is not available yet"),
             "{message}"
         );
     }

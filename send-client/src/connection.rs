@@ -26,16 +26,27 @@ const WRITE_BYTES: usize = 256 * 1024;
 /// Bytes that a frame of the relay may have; the longest carries a text for people.
 const MAX_RELAY_FRAME: usize = 64 * 1024;
 
-/// The incarnation of a producer whose id is new with every process.
-const PRODUCER_EPOCH: u32 = 1;
-
 /// The shortest wait before a message is sent again that the store could not take.
 const MIN_RETRY: Duration = Duration::from_millis(10);
+
+/// Who sends, and what a confirmation shall mean to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Producer {
+    /// Its id, over its connections.
+    pub id: ProducerId,
+    /// Its incarnation: a higher one fences the connections of lower ones.
+    pub epoch: u32,
+    /// Seconds that the relay shall remember it after its last message; 0 for the relay's default.
+    pub keep_s: u32,
+    /// The levels that a channel has to give.
+    pub levels: Levels,
+}
 
 /// A connection on which the relay has said its welcome.
 #[derive(Debug)]
 pub struct Connection {
     stream: TcpStream,
+    levels: Levels,
     inbound: BytesMut,
     outbound: BytesMut,
     welcome: Welcome,
@@ -70,23 +81,24 @@ pub enum Event {
     Opened(Alias, u32),
     /// A message was refused.
     Refused(Alias, u64, Refusal),
-    /// A channel was refused, and with it so many messages that waited for it.
-    ChannelRefused(Alias, u64, Refusal),
+    /// A channel was refused; what waits for it is the sender's to decide.
+    ChannelRefused(Alias, Refusal),
 }
 
 impl Connection {
     /// Connects and greets, both within `limit`.
-    pub async fn open(relay: RelayAddr, producer: ProducerId, limit: Duration) -> Result<Self, End> {
+    pub async fn open(relay: RelayAddr, producer: Producer, limit: Duration) -> Result<Self, End> {
         let too_late = || End::Lost(format!("no answer within {}", shared::units::format_duration(limit)));
         timeout(limit, Self::greet(relay, producer)).await.unwrap_or_else(|_| Err(too_late()))
     }
 
-    async fn greet(relay: RelayAddr, producer: ProducerId) -> Result<Self, End> {
+    async fn greet(relay: RelayAddr, producer: Producer) -> Result<Self, End> {
         let stream = TcpStream::connect((relay.host(), relay.port())).await?;
         stream.set_nodelay(true)?;
         let mut outbound = BytesMut::new();
         encode_preamble(&mut outbound);
-        let hello = Hello { producer, producer_epoch: PRODUCER_EPOCH, keep_s: 0, token: b"" };
+        let Producer { id, epoch, keep_s, levels } = producer;
+        let hello = Hello { producer: id, producer_epoch: epoch, keep_s, token: b"" };
         encode_sender(&SenderFrame::Hello(hello), &mut outbound);
         let mut inbound = BytesMut::new();
         loop {
@@ -97,7 +109,7 @@ impl Connection {
                     inbound.advance(n);
                     let last_heard = Instant::now();
                     let (ping, phase) = (Ping::None, Phase::Sending);
-                    return Ok(Self { stream, inbound, outbound, welcome, last_heard, ping, phase });
+                    return Ok(Self { stream, levels, inbound, outbound, welcome, last_heard, ping, phase });
                 }
                 Decoded::Frame(RelayFrame::Error(refusal), _) => {
                     return Err(End::Refused(Refusal::new(refusal.code, refusal.text)));
@@ -185,6 +197,9 @@ impl Connection {
                     encode_sender(&SenderFrame::Pong(n), &mut self.outbound);
                     (None, used)
                 }
+                Decoded::Frame(RelayFrame::Opened(opened), _) if !opened.levels.contains(self.levels) => {
+                    return Err(End::level_unsupported(opened.alias));
+                }
                 Decoded::Frame(frame, used) => (obey(&frame, outbox, &mut self.phase)?, used),
             };
             self.inbound.advance(used);
@@ -213,7 +228,7 @@ impl Connection {
 
     fn fill(&mut self, outbox: &mut Outbox) {
         while let Some((alias, first_pseq, channel)) = outbox.next_to_open() {
-            let open = Open { alias, levels: Levels::ACCEPTED, first_pseq, channel: channel.as_str() };
+            let open = Open { alias, levels: self.levels, first_pseq, channel: channel.as_str() };
             encode_sender(&SenderFrame::Open(open), &mut self.outbound);
         }
         if matches!(self.phase, Phase::Sending) && self.outbound.len() < WRITE_BYTES {
@@ -302,10 +317,7 @@ fn refused(
                 *phase = Phase::Paused(Instant::now() + wait);
             }
         }
-        _ if pseq == 0 => {
-            let given_up = outbox.refuse_channel(alias)?;
-            return Ok(Some(Event::ChannelRefused(alias, given_up, said)));
-        }
+        _ if pseq == 0 => return Ok(Some(Event::ChannelRefused(alias, said))),
         _ => {
             if outbox.refuse(alias, pseq)? {
                 return Ok(Some(Event::Refused(alias, pseq, said)));

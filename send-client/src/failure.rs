@@ -1,6 +1,6 @@
 //! What ends the program without success: an exit code, what happened, and a line of advice.
 
-use std::io;
+use std::{io, path::Path};
 
 use shared::{
     ErrorCode,
@@ -57,6 +57,13 @@ pub enum Problem {
         /// In the relay's words.
         reason: Refusal,
     },
+    /// It could not be kept in the spool.
+    NotKept {
+        /// How many messages, with those that came before it was known.
+        lost: u64,
+        /// In the system's words.
+        reason: String,
+    },
     /// The input could not be read.
     Input {
         /// Its name.
@@ -92,6 +99,19 @@ impl Failure {
         Self { message: format!("{}; {} {are} not confirmed", self.message, messages(waiting)), ..self }
     }
 
+    /// With the number of messages that stay in a spool, if there are any, and how they are sent.
+    pub fn stays(self, waiting: u64, spool: &Path) -> Self {
+        let stay = match waiting {
+            0 => return self,
+            1 => "stays",
+            _ => "stay",
+        };
+        let message = format!("{}; {} {stay} in the spool", self.message, messages(waiting));
+        let hint = format!("hint: `send-client --spool {}` sends what is there", spool.display());
+        let advice = Some(self.advice.map_or_else(|| hint.clone(), |advice| format!("{advice}\n  {hint}")));
+        Self { message, advice, ..self }
+    }
+
     /// An input that can't be read.
     pub fn unreadable(exit: Exit, name: &str, error: &io::Error) -> Self {
         Self::new(exit, format!("cannot read {name}: {}", reason(error)))
@@ -118,6 +138,11 @@ impl Failure {
             }
             Some(ErrorCode::TooBig) => {
                 Self::new(Exit::MessageRefused, format!("a message was refused: {refusal}"))
+            }
+            Some(ErrorCode::LevelUnsupported) => {
+                Self::new(Exit::Failure, format!("--level can't be had: {refusal}")).hint(
+                    "a relay with `--data DIR` gives fsynced; without --level it is what the channel gives",
+                )
             }
             Some(ErrorCode::Fenced | ErrorCode::TakenOver) => Self::new(
                 Exit::Failure,
@@ -161,6 +186,11 @@ impl Problem {
                 let failure = Failure::refused(&reason);
                 Failure { message: format!("channel {channel}: {}; {sent}", failure.message), ..failure }
             }
+            Self::NotKept { lost, reason } => {
+                let message =
+                    format!("the spool can't keep more: {reason}; the last {} not taken; {sent}", were(lost));
+                Failure::new(Exit::Failure, message)
+            }
             Self::Input { name, reason } => {
                 Failure::new(Exit::Failure, format!("cannot read {name}: {reason}; {sent}"))
             }
@@ -188,6 +218,11 @@ pub fn printable(text: &str) -> String {
 /// `n message` or `n messages`.
 pub fn messages(n: u64) -> String {
     if n == 1 { "1 message".into() } else { format!("{n} messages") }
+}
+
+/// `message was` or `n messages were`.
+pub fn were(n: u64) -> String {
+    if n == 1 { "message was".into() } else { format!("{n} messages were") }
 }
 
 /// A size and the limit that it is over, so that they read differently.

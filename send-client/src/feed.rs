@@ -1,4 +1,4 @@
-//! Blocks of input → the outbox: splitting, `--json`, `--rate`, and what is too big. It stops at the first
+//! Blocks of input → the sender: splitting, `--json`, `--rate`, and what is too big. It stops at the first
 //! problem; what came before is delivered.
 
 use bytes::Bytes;
@@ -10,9 +10,10 @@ use crate::{
     failure::{Problem, messages},
     input::Block,
     json,
-    outbox::{Message, Outbox},
+    outbox::Message,
     pace::{Pace, Rate},
     progress::{Bar, When},
+    sender::Sender,
     split::{Piece, Split, Splitter},
 };
 
@@ -31,7 +32,7 @@ pub struct Options {
     pub progress: When,
 }
 
-/// An input on its way into the outbox.
+/// An input on its way to the sender.
 #[derive(Debug)]
 pub struct Feed {
     blocks: mpsc::Receiver<Block>,
@@ -60,7 +61,7 @@ enum Stage {
 /// What the feed waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Need {
-    /// Room in the outbox.
+    /// Room for more.
     Room,
     /// A [`Block`].
     Block,
@@ -92,6 +93,11 @@ impl Feed {
         self.blocks.recv().await
     }
 
+    /// The next block, if it is there already.
+    pub fn try_recv(&mut self) -> Option<Block> {
+        self.blocks.try_recv().ok()
+    }
+
     /// Takes the block that was received.
     pub fn accept(&mut self, block: Option<Block>, console: &mut Console) {
         match block {
@@ -112,20 +118,20 @@ impl Feed {
         }
     }
 
-    /// Moves as much as can be into the outbox; what it needs to go on.
-    pub fn pump(&mut self, outbox: &mut Outbox, max: usize, console: &mut Console) -> Need {
-        let need = self.fill(outbox, max, console);
+    /// Gives the sender as much as can be; what it needs to go on.
+    pub fn pump(&mut self, sender: &mut Sender, console: &mut Console) -> Need {
+        let need = self.fill(sender, console);
         show_progress(&mut self.splitter, console);
         need
     }
 
-    fn fill(&mut self, outbox: &mut Outbox, max: usize, console: &mut Console) -> Need {
+    fn fill(&mut self, sender: &mut Sender, console: &mut Console) -> Need {
         loop {
             match self.stage {
                 Stage::Ended | Stage::Stopped(_) => return Need::Nothing,
                 Stage::Reading | Stage::Ending => {}
             }
-            if !outbox.has_room() {
+            if !sender.has_room() {
                 return Need::Room;
             }
             if let Some(pace) = &self.pace
@@ -133,7 +139,7 @@ impl Feed {
             {
                 return Need::Until(until);
             }
-            match self.take(outbox, max) {
+            match self.take(sender) {
                 Ok(true) => {}
                 Ok(false) if matches!(self.stage, Stage::Ending) => {
                     let count = self.taken - self.taken_before_file;
@@ -179,7 +185,8 @@ impl Feed {
     }
 
     /// Takes the next message that there is; false if there is none.
-    fn take(&mut self, outbox: &mut Outbox, max: usize) -> Result<bool, Problem> {
+    fn take(&mut self, sender: &mut Sender) -> Result<bool, Problem> {
+        let max = sender.max_message();
         let number = self.taken + self.skipped + 1;
         let too_big = |size| Problem::TooBig { number, size, max: max as u64 };
         let limit = if self.options.json { max * json::GROWTH + json::OVERHEAD } else { max };
@@ -199,7 +206,7 @@ impl Feed {
         if !self.options.json {
             let channel = self.options.channel.as_ref();
             let message = Message { kind: Kind::of(bytes), source_time: None, payload: bytes };
-            push(outbox, &mut self.last, channel, message, number)?;
+            push(sender, &mut self.last, channel, message, number)?;
         } else if let Some(line) =
             json::parse(bytes).map_err(|reason| Problem::NoMessage { number, reason })?
         {
@@ -208,7 +215,7 @@ impl Feed {
             }
             let channel = self.options.channel.as_ref().or(line.channel.as_ref());
             let message = Message { kind: line.kind, source_time: line.time, payload: &line.payload };
-            push(outbox, &mut self.last, channel, message, number)?;
+            push(sender, &mut self.last, channel, message, number)?;
         } else {
             self.skipped += 1;
             return Ok(true);
@@ -228,9 +235,9 @@ fn show_progress(splitter: &mut Splitter, console: &Console) {
     }
 }
 
-/// Hands a message to the outbox, under the alias of its channel.
+/// Hands a message to the sender, under the alias of its channel.
 fn push(
-    outbox: &mut Outbox,
+    sender: &mut Sender,
     last: &mut Option<(ChannelId, Alias)>,
     channel: Option<&ChannelId>,
     message: Message<'_>,
@@ -240,11 +247,11 @@ fn push(
     let channel = channel.ok_or_else(|| no_message("it names no channel, and neither does --channel"))?;
     let alias = match last {
         Some((used, alias)) if used == channel => *alias,
-        _ => outbox.alias(channel).ok_or_else(|| no_message("there are more than 65536 channels"))?,
+        _ => sender.outbox.alias(channel).ok_or_else(|| no_message("there are more than 65536 channels"))?,
     };
     if last.as_ref().is_none_or(|(used, _)| used != channel) {
         *last = Some((channel.clone(), alias));
     }
-    outbox.push(alias, message);
+    sender.push(alias, message);
     Ok(())
 }

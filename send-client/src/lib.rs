@@ -5,6 +5,8 @@
 //! - [`input`] reads blocks, [`split`] and [`json`] make messages of them, [`pace`] spreads them, [`feed`] does
 //!   all that for an [`outbox`], which knows what is not settled.
 //! - [`connection`] empties the outbox onto one connection; [`sender`] makes the next one when that is lost.
+//! - [`spool`] keeps messages on disk before they come to the outbox, if that is wanted; [`patience`] says how long the
+//!   end waits for a relay that is away.
 //! - [`pipe`] and [`prompt`] are the two ways to use a sender.
 //! - [`console`], [`notices`], [`progress`] and [`failure`]: what people get to see. [`signals`], [`terminal`].
 
@@ -18,28 +20,28 @@ pub mod json;
 pub mod notices;
 pub mod outbox;
 pub mod pace;
+pub mod patience;
 pub mod pipe;
 pub mod progress;
 pub mod prompt;
 pub mod sender;
 pub mod signals;
 pub mod split;
+pub mod spool;
 pub mod terminal;
 
 use std::{
     ffi::OsString,
     io::{self, IsTerminal},
+    path::Path,
     time::Duration,
 };
 
-use shared::{
-    ChannelId,
-    client::{Exit, RelayAddr},
-    sender::ProducerId,
-};
+use shared::{ChannelId, client::Exit, limits::MAX_KEEP_PRODUCER_S, sender::ProducerId};
 
 use crate::{
     cli::{Args, Stop},
+    connection::Producer,
     console::Console,
     failure::Failure,
     feed::Feed,
@@ -47,6 +49,7 @@ use crate::{
     sender::{Sender, Target},
     signals::Signals,
     split::Split,
+    spool::Spool,
 };
 
 /// How long the goodbye may take when everything is confirmed: nothing depends on it.
@@ -62,6 +65,8 @@ pub struct Settings {
     pub feed: feed::Options,
     /// Whether confirmations are not waited for.
     pub no_ack: bool,
+    /// How long the end waits for a relay that is away.
+    pub spool_wait: Duration,
 }
 
 /// Where messages come from.
@@ -109,7 +114,7 @@ pub fn run(args: impl Iterator<Item = OsString>) -> Exit {
 async fn send(args: Args, console: &mut Console) -> Result<Exit, Failure> {
     let mut signals = Signals::new().map_err(|error| Failure::new(Exit::Failure, failure::reason(&error)))?;
     let mode = mode(&args)?;
-    let target = target(args.relay, args.connect_timeout, !args.no_reconnect);
+    let target = target(&args);
     let settings = Settings {
         feed: feed::Options {
             channel: args.channel,
@@ -119,10 +124,14 @@ async fn send(args: Args, console: &mut Console) -> Result<Exit, Failure> {
             progress: if args.quiet { progress::When::Never } else { args.progress },
         },
         no_ack: args.no_ack,
+        spool_wait: args.spool_wait,
     };
-    let mut sender = tokio::select! {
-        connected = Sender::connect(target) => connected?,
-        exit = signals.recv() => return Ok(exit),
+    let mut sender = match &args.spool {
+        Some(path) => spooled(target, path, args.spool_limit, console)?,
+        None => tokio::select! {
+            connected = Sender::connect(target) => connected?,
+            exit = signals.recv() => return Ok(exit),
+        },
     };
     let ended = match mode {
         Mode::Sources(sources, repeat) => {
@@ -134,17 +143,34 @@ async fn send(args: Args, console: &mut Console) -> Result<Exit, Failure> {
         Mode::Prompt(channel) => prompt::run(&mut sender, console, &settings, &mut signals, channel).await,
     };
     console.end_bar(None);
-    let unconfirmed = sender.outbox.unsettled();
+    let unconfirmed = sender.waiting();
     match &ended {
-        Ok(Exit::Done) => console.summary(&notices::summary(&sender.outbox)),
-        Ok(_) if unconfirmed > 0 => console.warning(&notices::summary(&sender.outbox)),
-        Ok(_) => console.summary(&notices::summary(&sender.outbox)),
+        Ok(Exit::Done) => console.summary(&notices::summary(&sender)),
+        Ok(_) if unconfirmed > 0 => console.warning(&notices::summary(&sender)),
+        Ok(_) => console.summary(&notices::summary(&sender)),
         Err(_) => {}
     }
-    if matches!(ended, Ok(Exit::Done)) {
-        sender.close(if unconfirmed > 0 { HANDOVER } else { GOODBYE }).await;
+    let done = matches!(ended, Ok(Exit::Done));
+    let goodbye = done.then_some(if unconfirmed > 0 { HANDOVER } else { GOODBYE });
+    tokio::select! {
+        lost = sender.close(goodbye) => if let Some((lost, why)) = lost {
+            console.warning(&format!("the spool can't keep more: {why}; the last {} not taken", failure::were(lost)));
+        },
+        exit = signals.recv() => return Ok(exit),
     }
     ended
+}
+
+/// A sender of what is in a spool, and what comes to it.
+fn spooled(mut target: Target, path: &Path, limit: u64, console: &Console) -> Result<Sender, Failure> {
+    let spool = Spool::open(path, limit, target.producer.id.0).map_err(|error| error.into_failure(path))?;
+    let (id, epoch) = spool.producer();
+    target.producer = Producer { id, epoch, keep_s: MAX_KEEP_PRODUCER_S, ..target.producer };
+    let sender = Sender::with_spool(target, spool);
+    if sender.waiting() > 0 {
+        console.notice(&format!("{} waiting in the spool", failure::messages(sender.waiting())));
+    }
+    Ok(sender)
 }
 
 /// What is sent: messages, else files, else a pipe, else what is typed.
@@ -156,6 +182,10 @@ fn mode(args: &Args) -> Result<Mode, Failure> {
         args.files.iter().map(|path| Source::file(path)).collect()
     } else if io::stdin().is_terminal() {
         let Some(channel) = args.channel.clone().filter(|_| !args.json) else {
+            if args.spool.is_some() && !args.json {
+                // Nothing but what is in the spool.
+                return Ok(Mode::Sources(Vec::new(), 1));
+            }
             return Err(Failure::new(Exit::Usage, "--json is for -m, FILEs and pipes, not for a prompt"));
         };
         return Ok(Mode::Prompt(channel));
@@ -172,8 +202,14 @@ fn mode(args: &Args) -> Result<Mode, Failure> {
 }
 
 /// A target under a producer id of this process.
-fn target(relay: RelayAddr, connect_timeout: Duration, reconnect: bool) -> Target {
-    let mut producer = [0; 16];
-    fastrand::fill(&mut producer);
-    Target { relay, producer: ProducerId(producer), connect_timeout, reconnect }
+fn target(args: &Args) -> Target {
+    let mut id = [0; 16];
+    fastrand::fill(&mut id);
+    let producer = Producer { id: ProducerId(id), epoch: 1, keep_s: 0, levels: args.level.wire() };
+    Target {
+        relay: args.relay.clone(),
+        producer,
+        connect_timeout: args.connect_timeout,
+        reconnect: !args.no_reconnect,
+    }
 }

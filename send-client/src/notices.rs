@@ -5,7 +5,6 @@ use std::time::Duration;
 use crate::{
     console::Console,
     failure::{Failure, messages},
-    outbox::Outbox,
     sender::{Happening, Sender},
 };
 
@@ -19,13 +18,21 @@ pub fn tell(happening: &Happening, sender: &Sender, console: &Console) {
             }
         }
         Happening::Lost => {
-            let waiting = messages(sender.outbox.unsettled());
+            let waiting = messages(sender.waiting());
             console.notice(&format!("relay went away; reconnecting, {waiting} waiting"));
         }
-        Happening::Back { after, delivered: count, new_epoch } => {
+        Happening::Unreachable(why) => {
+            let waiting = messages(sender.waiting());
+            let relay = sender.relay();
+            console.notice(&format!(
+                "cannot reach a relay at {relay}: {why}; trying on, {waiting} waiting in the spool"
+            ));
+        }
+        Happening::Back { after, again, delivered: count, new_epoch } => {
             let delivered =
                 if *count == 0 { String::new() } else { format!(", {} delivered", messages(*count)) };
-            console.notice(&format!("reconnected after {}{delivered}", seconds(*after)));
+            let connected = if *again { "reconnected" } else { "connected" };
+            console.notice(&format!("{connected} after {}{delivered}", seconds(*after)));
             if let Some(epoch) = new_epoch {
                 let again = if *count == 0 { "" } else { "; what was not confirmed was sent again" };
                 console.notice(&format!("the relay's store is new (epoch {epoch}){again}"));
@@ -41,12 +48,20 @@ pub fn tell(happening: &Happening, sender: &Sender, console: &Console) {
             let text = Failure::refused(refusal).message;
             console.warning(&format!("channel {name}: {text}; {} not sent", messages(*given_up)));
         }
+        Happening::NotKept(lost, why) => {
+            console.warning(&format!("the spool can't keep more: {why}; {} not sent", messages(*lost)));
+        }
     }
 }
 
 /// What became of everything.
-pub fn summary(outbox: &Outbox) -> String {
-    let (confirmed, refused, unconfirmed) = (outbox.confirmed(), outbox.refused(), outbox.unsettled());
+pub fn summary(sender: &Sender) -> String {
+    let outbox = &sender.outbox;
+    let (confirmed, refused, unconfirmed) = (outbox.confirmed(), outbox.refused(), sender.waiting());
+    if let (Some(spool), 1..) = (sender.spool(), unconfirmed) {
+        let confirmed = messages(confirmed);
+        return format!("{confirmed} confirmed, {unconfirmed} in the spool {}", spool.path().display());
+    }
     let mut text = format!("{} sent", messages(outbox.pushed() - refused));
     match (unconfirmed, confirmed) {
         (0, 0) => {}

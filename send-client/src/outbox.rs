@@ -6,8 +6,9 @@
 //! and are sent in that order.
 
 mod batch;
+mod lane;
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{HashMap, VecDeque};
 
 use bytes::{BufMut, BytesMut};
 use shared::{
@@ -16,7 +17,10 @@ use shared::{
     sender::{Alias, Publish, SenderFrame},
 };
 
-use self::batch::Batch;
+use self::{
+    batch::Batch,
+    lane::{Lane, LaneState},
+};
 
 /// Bytes of frames that may be held before reading of the input stops.
 pub const MAX_HELD: usize = 4 * 1024 * 1024;
@@ -72,45 +76,32 @@ pub struct Outbox {
     flight_bytes: usize,
 }
 
-/// A channel and the producer's numbers in it. `settled <= sent < next`.
-#[derive(Debug)]
-struct Lane {
-    channel: ChannelId,
-    state: LaneState,
-    next: u64,
-    settled: u64,
-    sent: u64,
-    refused: BTreeSet<u64>,
-    refusals: u64,
-    /// Where sending went back to for a gap; told once per message that was in flight, obeyed once.
-    went_back: Option<u64>,
-    /// The numbers of its batches.
-    batches: VecDeque<u64>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum LaneState {
-    Closed,
-    Opening,
-    Open,
-    Refused,
-}
-
 impl Outbox {
     /// The alias of a channel; one that is new will be opened. None when all 65 536 are used.
     pub fn alias(&mut self, channel: &ChannelId) -> Option<Alias> {
         if let Some(&alias) = self.aliases.get(channel) {
             let lane = &mut self.lanes[usize::from(alias.0)];
-            if lane.state == LaneState::Refused {
+            if matches!(lane.state, LaneState::Refused | LaneState::Idle) {
                 lane.state = LaneState::Closed;
                 self.to_open.push_back(alias);
             }
             return Some(alias);
         }
+        let alias = self.add(channel, 0, 0)?;
+        self.alias(channel);
+        Some(alias)
+    }
+
+    /// A channel of an earlier outbox of this producer: what was settled there, and the last number that may have
+    /// been sent. It gets the next alias, and is opened when it is used.
+    pub fn restore(&mut self, channel: &ChannelId, settled: u64, last: u64) {
+        self.add(channel, settled, last);
+    }
+
+    fn add(&mut self, channel: &ChannelId, settled: u64, known: u64) -> Option<Alias> {
         let alias = Alias(u16::try_from(self.lanes.len()).ok()?);
-        self.lanes.push(Lane::new(channel.clone()));
+        self.lanes.push(Lane::new(channel.clone(), settled, known));
         self.aliases.insert(channel.clone(), alias);
-        self.to_open.push_back(alias);
         Some(alias)
     }
 
@@ -121,7 +112,8 @@ impl Outbox {
 
     /// Every channel used so far that was not refused.
     pub fn channels(&self) -> impl Iterator<Item = &ChannelId> {
-        self.lanes.iter().filter(|lane| lane.state != LaneState::Refused).map(|lane| &lane.channel)
+        let used = |lane: &&Lane| !matches!(lane.state, LaneState::Refused | LaneState::Idle);
+        self.lanes.iter().filter(used).map(|lane| &lane.channel)
     }
 
     /// Whether the others can go on without this channel: it is not open yet, and another one is.
@@ -129,6 +121,18 @@ impl Outbox {
         let opening =
             self.lanes.get(usize::from(alias.0)).is_some_and(|lane| lane.state == LaneState::Opening);
         opening && self.lanes.iter().any(|lane| lane.state == LaneState::Open)
+    }
+
+    /// Takes a message in that has its number already. One that is settled is passed over.
+    pub fn push_kept(&mut self, alias: Alias, pseq: u64, message: Message<'_>) {
+        let Some(lane) = self.lanes.get_mut(usize::from(alias.0)) else { return };
+        if lane.state == LaneState::Idle && pseq >= lane.next {
+            lane.state = LaneState::Closed;
+            self.to_open.push_back(alias);
+        }
+        if pseq == lane.next {
+            self.push(alias, message);
+        }
     }
 
     /// Takes a message in. The alias is one that [`alias`](Self::alias) gave.
@@ -159,7 +163,17 @@ impl Outbox {
 
     /// Messages taken in so far.
     pub fn pushed(&self) -> u64 {
-        self.lanes.iter().map(|lane| lane.next - 1).sum()
+        self.lanes.iter().map(|lane| lane.next - 1 - lane.before).sum()
+    }
+
+    /// The number of the next message of a channel.
+    pub fn next_pseq(&self, alias: Alias) -> u64 {
+        self.lanes.get(usize::from(alias.0)).map_or(1, |lane| lane.next)
+    }
+
+    /// Up to where everything of a channel is settled.
+    pub fn settled_pseq(&self, alias: Alias) -> u64 {
+        self.lanes.get(usize::from(alias.0)).map_or(0, |lane| lane.settled)
     }
 
     /// Bytes of payload taken in so far.
@@ -179,7 +193,8 @@ impl Outbox {
 
     /// Messages that the relay has stored.
     pub fn confirmed(&self) -> u64 {
-        self.lanes.iter().map(|lane| lane.settled + lane.refused.len() as u64).sum::<u64>() - self.refused()
+        let settled = |lane: &Lane| lane.settled - lane.before + lane.refused.len() as u64;
+        self.lanes.iter().map(settled).sum::<u64>() - self.refused()
     }
 
     /// Whether something waits that was not sent on this connection.
@@ -200,13 +215,14 @@ impl Outbox {
         Some((alias, lane.settled + 1, &lane.channel))
     }
 
-    /// The channel is open; everything up to `last_pseq` is stored.
+    /// The channel is open; everything up to `last_pseq` is stored, what an earlier outbox has sent too.
     pub fn opened(&mut self, alias: Alias, last_pseq: u64) -> Result<(), Confused> {
         let lane = self.lane_mut(alias)?;
-        if last_pseq >= lane.next {
+        if last_pseq >= lane.next.max(lane.known + 1) {
             return Err(Confused::Unsent(last_pseq));
         }
         lane.state = LaneState::Open;
+        lane.next = lane.next.max(last_pseq + 1);
         self.settle(alias, last_pseq);
         Ok(())
     }
@@ -272,7 +288,7 @@ impl Outbox {
         for (index, lane) in self.lanes.iter_mut().enumerate() {
             lane.sent = lane.settled;
             lane.went_back = None;
-            if lane.state != LaneState::Refused {
+            if !matches!(lane.state, LaneState::Refused | LaneState::Idle) {
                 lane.state = LaneState::Closed;
                 self.to_open.push_back(Alias(index as u16));
             }
@@ -375,22 +391,6 @@ impl Outbox {
                 self.flight_bytes -= batch.bytes(to, from);
                 self.cursor = self.cursor.min(number);
             }
-        }
-    }
-}
-
-impl Lane {
-    fn new(channel: ChannelId) -> Self {
-        Self {
-            channel,
-            state: LaneState::Closed,
-            next: 1,
-            settled: 0,
-            sent: 0,
-            refused: BTreeSet::new(),
-            refusals: 0,
-            went_back: None,
-            batches: VecDeque::new(),
         }
     }
 }

@@ -26,13 +26,12 @@ use crate::{
     input::{Source, read},
     notices,
     outbox::Message,
+    patience::Patience,
     sender::{Happening, Sender},
     signals::Signals,
+    spool::Spool,
     terminal::Terminal,
 };
-
-/// How long leaving waits for a relay that is away.
-const GRACE: Duration = Duration::from_secs(5);
 
 /// A prompt in use.
 struct Prompt<'a> {
@@ -43,6 +42,8 @@ struct Prompt<'a> {
     alias: Alias,
     began: Instant,
     busy: Busy,
+    /// How long leaving waits for a relay that is away.
+    patience: Patience,
 }
 
 /// What the person waits for.
@@ -50,10 +51,12 @@ enum Busy {
     No,
     /// A channel is being opened.
     Opening(Alias, ChannelId, oneshot::Sender<Reply>),
+    /// What was typed is on its way into the spool.
+    Keeping(oneshot::Sender<Reply>),
     /// A file is being sent.
     File(Box<Feed>, oneshot::Sender<Reply>),
-    /// Confirmations; not longer than then, if the relay is away.
-    Leaving(Option<time::Instant>),
+    /// Confirmations.
+    Leaving,
 }
 
 /// Reads and sends lines until the person leaves.
@@ -74,11 +77,14 @@ pub async fn run(
         opened = first_open(sender, console, alias) => opened?,
         exit = signals.recv() => return Ok(exit),
     };
-    console.notice(&format!(
-        "connected to {}, channel {channel}; {}. Enter sends, /help for commands, Ctrl-D to leave",
-        sender.relay(),
-        count_receivers(receivers)
-    ));
+    const KEYS: &str = "Enter sends, /help for commands, Ctrl-D to leave";
+    console.notice(&match receivers {
+        Some(receivers) => {
+            let receivers = count_receivers(receivers);
+            format!("connected to {}, channel {channel}; {receivers}. {KEYS}", sender.relay())
+        }
+        None => format!("channel {channel}; what is typed goes into the spool. {KEYS}"),
+    });
     let (typist, requests, printer) = Typist::new(channel);
     let terminal = printer.map(|printer| {
         console.set_prompt(printer);
@@ -86,11 +92,12 @@ pub async fn run(
     });
     let failed = |error| Failure::new(Exit::Failure, format!("no thread for the prompt: {}", reason(&error)));
     typist.start().map_err(failed)?;
-    let mut prompt =
-        Prompt { sender, console, settings, requests, alias, began: Instant::now(), busy: Busy::No };
+    let patience = Patience::new(settings.spool_wait);
+    let (began, busy) = (Instant::now(), Busy::No);
+    let mut prompt = Prompt { sender, console, settings, requests, alias, began, busy, patience };
     let ended = prompt.run(signals).await;
     if let Some(terminal) = terminal
-        && !matches!(prompt.busy, Busy::Leaving(_))
+        && !matches!(prompt.busy, Busy::Leaving)
     {
         terminal.leave_line();
     }
@@ -98,11 +105,16 @@ pub async fn run(
     ended
 }
 
-/// Waits until the first channel is open; how many receivers it has.
-async fn first_open(sender: &mut Sender, console: &Console, alias: Alias) -> Result<u32, Failure> {
+/// Waits until the first channel is open; how many receivers it has. With a spool also until it is known that the
+/// relay is away.
+async fn first_open(sender: &mut Sender, console: &Console, alias: Alias) -> Result<Option<u32>, Failure> {
     loop {
         match sender.next().await? {
-            Happening::Opened(opened, receivers) if opened == alias => return Ok(receivers),
+            Happening::Opened(opened, receivers) if opened == alias => return Ok(Some(receivers)),
+            happening @ Happening::Unreachable(_) => {
+                notices::tell(&happening, sender, console);
+                return Ok(None);
+            }
             Happening::ChannelRefused(_, _, refusal) => return Err(Failure::refused(&refusal)),
             happening => notices::tell(&happening, sender, console),
         }
@@ -113,10 +125,12 @@ impl Prompt<'_> {
     async fn run(&mut self, signals: &mut Signals) -> Result<Exit, Failure> {
         loop {
             let need = self.pump();
-            if matches!(self.busy, Busy::Leaving(_)) && self.is_done() {
+            if matches!(self.busy, Busy::Leaving) && self.is_done() {
                 return Ok(Exit::Done);
             }
-            let grace = self.grace();
+            self.reply_if_kept();
+            let leaving = matches!(self.busy, Busy::Leaving);
+            let grace = if leaving { self.patience.until(self.sender) } else { None };
             let free = matches!(self.busy, Busy::No);
             tokio::select! {
                 biased;
@@ -127,11 +141,11 @@ impl Prompt<'_> {
                 }
                 request = self.requests.recv(), if free => match request {
                     Some(Request { ask: Ask::Interrupt, .. }) => {
-                        self.busy = Busy::Leaving(None);
+                        self.busy = Busy::Leaving;
                         return Ok(Exit::Interrupted);
                     }
                     Some(Request { ask, reply }) => self.answer(ask, reply),
-                    None => self.busy = Busy::Leaving(None),
+                    None => self.busy = Busy::Leaving,
                 },
                 happening = self.sender.next() => {
                     let happening = happening?;
@@ -144,9 +158,7 @@ impl Prompt<'_> {
                 }
                 () = sleep_until(until(need)), if matches!(need, Need::Until(_)) => {}
                 () = sleep_until(grace.unwrap_or_else(time::Instant::now)), if grace.is_some() => {
-                    let waiting = self.sender.outbox.unsettled();
-                    let gone = Failure::new(Exit::Incomplete, "the relay is away");
-                    return Err(gone.unconfirmed(waiting));
+                    return Err(self.sender.incomplete(Failure::new(Exit::Incomplete, "the relay is away")));
                 }
             }
         }
@@ -154,13 +166,13 @@ impl Prompt<'_> {
 
     fn answer(&mut self, ask: Ask, reply: oneshot::Sender<Reply>) {
         let answer = match ask {
-            Ask::Send(payloads) => self.send(&payloads),
+            Ask::Send(payloads) => return self.send(&payloads, reply),
             Ask::Channel(channel) => return self.change_channel(channel, reply),
             Ask::File(path) => return self.send_file(path, reply),
             Ask::Channels => Reply::text(self.channels()),
             Ask::Stats => Reply::text(self.stats()),
             Ask::Leave | Ask::Interrupt => {
-                self.busy = Busy::Leaving(None);
+                self.busy = Busy::Leaving;
                 Reply::default()
             }
         };
@@ -168,15 +180,16 @@ impl Prompt<'_> {
         let _left = reply.send(answer);
     }
 
-    fn send(&mut self, payloads: &[Bytes]) -> Reply {
+    fn send(&mut self, payloads: &[Bytes], reply: oneshot::Sender<Reply>) {
         let max = self.sender.max_message();
         for (index, payload) in payloads.iter().enumerate() {
             let refusal = if payload.len() > max {
                 let (size, max) = (payload.len() as u64, max as u64);
                 let number = index as u64 + 1;
                 Problem::TooBig { number, size, max }.into_failure(index as u64).message
-            } else if !self.sender.outbox.has_room() {
-                let waiting = format_size(crate::outbox::MAX_HELD as u64);
+            } else if !self.sender.has_room() {
+                let waiting = self.sender.spool().map_or(crate::outbox::MAX_HELD as u64, Spool::limit);
+                let waiting = format_size(waiting);
                 format!(
                     "{waiting} are waiting already; {} of these {} sent",
                     index,
@@ -184,15 +197,30 @@ impl Prompt<'_> {
                 )
             } else {
                 let message = Message { kind: Kind::of(payload), source_time: None, payload };
-                self.sender.outbox.push(self.alias, message);
+                self.sender.push(self.alias, message);
                 continue;
             };
-            return Reply::text(format!("not sent: {refusal}"));
+            // The person may have left meanwhile.
+            let _left = reply.send(Reply::text(format!("not sent: {refusal}")));
+            return;
         }
-        if self.sender.is_up() {
-            return Reply::default();
+        self.busy = Busy::Keeping(reply);
+        self.reply_if_kept();
+    }
+
+    /// Answers what was typed once it can't be lost any more.
+    fn reply_if_kept(&mut self) {
+        if !matches!(self.busy, Busy::Keeping(_)) || !self.sender.is_kept() {
+            return;
         }
-        Reply::text(format!("not sent yet, {} waiting", messages(self.sender.outbox.unsettled())))
+        if let Busy::Keeping(reply) = std::mem::replace(&mut self.busy, Busy::No) {
+            let waiting = messages(self.sender.waiting());
+            let _left = reply.send(match self.sender.spool() {
+                _ if self.sender.is_up() => Reply::default(),
+                Some(_) => Reply::text(format!("kept in the spool, {waiting} waiting")),
+                None => Reply::text(format!("not sent yet, {waiting} waiting")),
+            });
+        }
     }
 
     fn change_channel(&mut self, channel: ChannelId, reply: oneshot::Sender<Reply>) {
@@ -235,11 +263,10 @@ impl Prompt<'_> {
     /// Moves a file on; what it needs.
     fn pump(&mut self) -> Need {
         let Busy::File(feed, _) = &mut self.busy else { return Need::Room };
-        if !self.sender.is_up() {
+        if !self.sender.takes() {
             return Need::Room;
         }
-        let max = self.sender.max_message();
-        let need = feed.pump(&mut self.sender.outbox, max, self.console);
+        let need = feed.pump(self.sender, self.console);
         if need == Need::Nothing {
             self.end_file();
         }
@@ -287,6 +314,13 @@ impl Prompt<'_> {
                 let _left = reply.send(Reply { text, channel: Some(channel) });
                 notices::tell(&Happening::Lost, self.sender, self.console);
             }
+            (Happening::NotKept(_, why), Busy::Keeping(reply)) => {
+                let _left = reply.send(Reply::text(format!("not sent: the spool can't keep it: {why}")));
+            }
+            (Happening::NotKept(lost, reason), Busy::File(mut feed, reply)) => {
+                feed.stop(Problem::NotKept { lost, reason });
+                self.busy = Busy::File(feed, reply);
+            }
             (happening, busy) => {
                 self.busy = busy;
                 notices::tell(&happening, self.sender, self.console);
@@ -295,19 +329,8 @@ impl Prompt<'_> {
     }
 
     fn is_done(&self) -> bool {
-        let confirmed = self.sender.outbox.unsettled() == 0 && !self.sender.has_news();
+        let confirmed = self.sender.is_settled() && !self.sender.has_news();
         confirmed || (self.settings.no_ack && self.sender.has_written())
-    }
-
-    /// Until when leaving waits, if the relay is away.
-    fn grace(&mut self) -> Option<time::Instant> {
-        let Busy::Leaving(grace) = &mut self.busy else { return None };
-        *grace = if self.sender.is_up() {
-            None
-        } else {
-            Some(grace.unwrap_or_else(|| time::Instant::now() + GRACE))
-        };
-        *grace
     }
 
     fn channels(&self) -> String {
@@ -324,11 +347,14 @@ impl Prompt<'_> {
             messages(outbox.pushed()),
             format_size(outbox.pushed_bytes()),
             outbox.confirmed(),
-            outbox.unsettled(),
+            self.sender.waiting(),
             outbox.refused(),
             self.sender.relay(),
             shared::units::format_duration(seconds),
-        )
+        ) + &self.sender.spool().map_or_else(String::new, |spool| {
+            let (size, limit) = (format_size(spool.size()), format_size(spool.limit()));
+            format!("\nspool {}: {size} of {limit}", spool.path().display())
+        })
     }
 }
 
@@ -336,7 +362,7 @@ impl Prompt<'_> {
 async fn recv(busy: &mut Busy) -> Option<crate::input::Block> {
     match busy {
         Busy::File(feed, _) => feed.recv().await,
-        Busy::No | Busy::Opening(..) | Busy::Leaving(_) => std::future::pending().await,
+        Busy::No | Busy::Opening(..) | Busy::Keeping(_) | Busy::Leaving => std::future::pending().await,
     }
 }
 

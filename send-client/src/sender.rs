@@ -1,19 +1,24 @@
 //! A sender that outlives its connections: it connects, hands the outbox over, and when the connection is lost
 //! comes back and goes on. What is worth a notice it returns; it shows nothing itself.
 
-use std::{fmt, future::Future, pin::Pin, time::Duration};
+mod link;
+
+use std::time::Duration;
 
 use shared::{
     Epoch, ErrorCode,
     client::{Backoff, Exit, RelayAddr},
-    sender::{Alias, ProducerId},
+    limits::MAX_MESSAGE,
+    sender::Alias,
 };
-use tokio::time::{Instant, sleep_until};
+use tokio::time::Instant;
 
+use self::link::{Link, Step, step};
 use crate::{
-    connection::{Connection, End, Event, Refusal},
+    connection::{Connection, End, Event, Producer, Refusal},
     failure::Failure,
-    outbox::Outbox,
+    outbox::{Message, Outbox},
+    spool::{Done, Kept, Spool},
 };
 
 /// Where a sender sends, and how it connects.
@@ -22,30 +27,26 @@ pub struct Target {
     /// The relay.
     pub relay: RelayAddr,
     /// Who this sender is.
-    pub producer: ProducerId,
+    pub producer: Producer,
     /// How long a connection may take to come to be.
     pub connect_timeout: Duration,
     /// Whether another connection is tried when one is lost.
     pub reconnect: bool,
 }
 
-/// An outbox and the connection that empties it.
+/// An outbox and the connection that empties it, perhaps with a spool before it.
 #[derive(Debug)]
 pub struct Sender {
     /// What is to be sent.
     pub outbox: Outbox,
+    spool: Option<Spool>,
     target: Target,
     link: Link,
     backoff: Backoff,
     trouble: Option<Trouble>,
-    epoch: Epoch,
+    /// The incarnation of the relay's store, once there was a connection.
+    epoch: Option<Epoch>,
     max_message: usize,
-}
-
-enum Link {
-    Up(Connection),
-    Waiting(Instant),
-    Connecting(Pin<Box<dyn Future<Output = Result<Connection, End>> + Send>>),
 }
 
 /// A lost connection, until what waited for the next one is delivered.
@@ -61,6 +62,7 @@ struct Backlog {
     waiting: u64,
     /// Messages that are settled when all of it is.
     upto: u64,
+    again: bool,
     new_epoch: Option<Epoch>,
 }
 
@@ -71,10 +73,14 @@ pub enum Happening {
     Progress,
     /// The connection is lost; another is tried.
     Lost,
-    /// There is a connection again, and what waited for it is delivered.
+    /// There is no connection yet, for this reason; it is tried again. Only with a spool.
+    Unreachable(String),
+    /// There is a connection, and what waited for it is delivered.
     Back {
         /// How long there was none.
         after: Duration,
+        /// Whether there was one before.
+        again: bool,
         /// How many messages waited for it.
         delivered: u64,
         /// The incarnation of the store, if it is another one than before.
@@ -86,16 +92,8 @@ pub enum Happening {
     Refused(Alias, u64, Refusal),
     /// A channel was refused, and with it so many messages that waited for it.
     ChannelRefused(Alias, u64, Refusal),
-}
-
-impl fmt::Debug for Link {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Up(_) => "Up",
-            Self::Waiting(_) => "Waiting",
-            Self::Connecting(_) => "Connecting",
-        })
-    }
+    /// So many messages could not be kept in the spool, for this reason; they are not sent.
+    NotKept(u64, String),
 }
 
 impl Sender {
@@ -109,13 +107,68 @@ impl Sender {
         let connection = connection.map_err(|end| Failure::unreachable(&target.relay, &end))?;
         Ok(Self {
             outbox: Outbox::default(),
+            spool: None,
             target,
-            epoch: connection.epoch(),
+            epoch: Some(connection.epoch()),
             max_message: connection.max_message(),
             link: Link::Up(connection),
             backoff: Backoff::default(),
             trouble: None,
         })
+    }
+
+    /// A sender of what is in a spool and what comes to it. It connects when it can.
+    pub fn with_spool(target: Target, spool: Spool) -> Self {
+        let mut outbox = Outbox::default();
+        spool.restore(&mut outbox);
+        Self {
+            outbox,
+            spool: Some(spool),
+            target,
+            link: Link::Waiting(Instant::now()),
+            backoff: Backoff::default(),
+            trouble: None,
+            epoch: None,
+            max_message: MAX_MESSAGE,
+        }
+    }
+
+    /// The spool, if there is one.
+    pub fn spool(&self) -> Option<&Spool> {
+        self.spool.as_ref()
+    }
+
+    /// Whether more may be taken in.
+    pub fn has_room(&self) -> bool {
+        self.spool.as_ref().map_or_else(|| self.outbox.has_room(), Spool::has_room)
+    }
+
+    /// Takes a message in, under an alias of the outbox.
+    pub fn push(&mut self, alias: Alias, message: Message<'_>) {
+        match &mut self.spool {
+            Some(spool) => spool.push(&self.outbox, alias, message),
+            None => self.outbox.push(alias, message),
+        }
+    }
+
+    /// Whether messages may be taken in now: with a spool also while there is no connection.
+    pub fn takes(&self) -> bool {
+        self.spool.is_some() || self.is_up()
+    }
+
+    /// Whether everything that was taken in is safe from a crash of this process, if there is a spool.
+    pub fn is_kept(&self) -> bool {
+        self.spool.as_ref().is_none_or(Spool::is_kept)
+    }
+
+    /// Messages that are not settled.
+    pub fn waiting(&self) -> u64 {
+        self.outbox.unsettled() + self.spool.as_ref().map_or(0, |spool| spool.behind(&self.outbox))
+    }
+
+    /// Whether everything that was taken in is settled.
+    pub fn is_settled(&self) -> bool {
+        self.outbox.unsettled() == 0 && self.spool.as_ref().is_none_or(Spool::is_handed_over)
     }
 
     /// The relay.
@@ -131,6 +184,11 @@ impl Sender {
     /// Whether there is a connection.
     pub fn is_up(&self) -> bool {
         matches!(self.link, Link::Up(_))
+    }
+
+    /// Whether a connection was lost or did not come to be, and none has delivered since what waited for it.
+    pub fn is_in_trouble(&self) -> bool {
+        self.trouble.is_some()
     }
 
     /// Whether everything was handed to the system on the connection that there is.
@@ -152,44 +210,104 @@ impl Sender {
             if let Some(back) = self.back() {
                 return Ok(back);
             }
-            match &mut self.link {
-                Link::Up(connection) => match connection.step(&mut self.outbox).await {
-                    Ok(event) => return Ok(event.into()),
-                    Err(End::ChannelRefused(alias, refusal)) => {
-                        // Not a loss: it goes on at once without that channel.
-                        let given_up = self.outbox.refuse_channel(alias).unwrap_or_default();
-                        self.outbox.disconnected();
-                        self.link = Link::Waiting(Instant::now());
-                        return Ok(Happening::ChannelRefused(alias, given_up, refusal));
+            if let Some(spool) = &mut self.spool {
+                spool.order(&self.outbox);
+            }
+            match step(&mut self.link, &mut self.outbox, self.spool.as_mut()).await {
+                Step::Event(Ok(event)) => return self.happened(event),
+                Step::Event(Err(End::ChannelRefused(alias, refusal))) => {
+                    let happening = self.refused(alias, refusal)?;
+                    // Not a loss: it goes on at once without that channel.
+                    self.outbox.disconnected();
+                    self.link = Link::Waiting(Instant::now());
+                    return Ok(happening);
+                }
+                Step::Event(Err(end)) => {
+                    if self.lost(&end)? {
+                        return Ok(Happening::Lost);
                     }
-                    Err(end) => {
-                        if self.lost(&end)? {
-                            return Ok(Happening::Lost);
-                        }
-                    }
-                },
-                Link::Waiting(until) => {
-                    sleep_until(*until).await;
+                }
+                Step::Time => {
                     let Target { relay, producer, connect_timeout, .. } = self.target.clone();
                     self.link =
                         Link::Connecting(Box::pin(Connection::open(relay, producer, connect_timeout)));
                 }
-                Link::Connecting(attempt) => match attempt.await {
-                    Ok(connection) => self.established(connection),
-                    Err(End::Refused(refusal)) if !may_pass(&refusal) => {
-                        return Err(Failure::refused(&refusal));
+                Step::Attempt(Ok(connection)) => self.established(connection),
+                Step::Attempt(Err(End::Refused(refusal))) if !may_pass(&refusal) => {
+                    return Err(self.incomplete(Failure::refused(&refusal)));
+                }
+                Step::Attempt(Err(end)) => {
+                    self.wait();
+                    if self.epoch.is_none() && !self.target.reconnect {
+                        return Err(self.incomplete(Failure::unreachable(&self.target.relay, &end)));
                     }
-                    Err(_) => self.wait(),
-                },
+                    if self.trouble.is_none() {
+                        self.trouble = Some(Trouble { since: Instant::now(), back: None });
+                        return Ok(Happening::Unreachable(end.to_string()));
+                    }
+                }
+                Step::Disk(done) => {
+                    if let Some(happening) = self.kept(done)? {
+                        return Ok(happening);
+                    }
+                }
             }
         }
     }
 
-    /// Says goodbye, if there is a connection; at most for `limit`.
-    pub async fn close(self, limit: Duration) {
-        if let Link::Up(connection) = self.link {
+    fn happened(&mut self, event: Event) -> Result<Happening, Failure> {
+        match event {
+            Event::Progress => Ok(Happening::Progress),
+            Event::Opened(alias, receivers) => Ok(Happening::Opened(alias, receivers)),
+            Event::Refused(alias, pseq, refusal) => Ok(Happening::Refused(alias, pseq, refusal)),
+            Event::ChannelRefused(alias, refusal) => self.refused(alias, refusal),
+        }
+    }
+
+    /// A channel was refused, and what waits for it is given up. What is in the spool is not: the refusal may be
+    /// mended.
+    fn refused(&mut self, alias: Alias, refusal: Refusal) -> Result<Happening, Failure> {
+        let unsettled = self.outbox.settled_pseq(alias) + 1 < self.outbox.next_pseq(alias);
+        if self.spool.as_ref().is_some_and(|spool| unsettled || !spool.is_handed_over()) {
+            return Err(self.incomplete(Failure::refused(&refusal)));
+        }
+        let given_up = self.outbox.refuse_channel(alias).unwrap_or_default();
+        Ok(Happening::ChannelRefused(alias, given_up, refusal))
+    }
+
+    /// Takes note of what the disk has done.
+    fn kept(&mut self, done: Done) -> Result<Option<Happening>, Failure> {
+        let Some(spool) = &mut self.spool else { return Ok(None) };
+        match spool.take(done, &mut self.outbox) {
+            Kept::Progress => Ok(Some(Happening::Progress)),
+            Kept::Failed(lost, why) => Ok(Some(Happening::NotKept(lost, why))),
+            Kept::Unreadable(why) => {
+                let path = spool.path().display();
+                let failure = Failure::new(Exit::Failure, format!("cannot read the spool {path}: {why}"));
+                Err(self.incomplete(failure))
+            }
+        }
+    }
+
+    /// An end, with what becomes of what is not settled.
+    pub fn incomplete(&self, failure: Failure) -> Failure {
+        match &self.spool {
+            Some(spool) => failure.stays(self.waiting(), spool.path()),
+            None => failure.unconfirmed(self.waiting()),
+        }
+    }
+
+    /// Keeps what was taken in, if there is a spool, and says goodbye, if there is a connection; at most for
+    /// `goodbye`. How many messages could not be kept, and why.
+    pub async fn close(mut self, goodbye: Option<Duration>) -> Option<(u64, String)> {
+        let lost = match self.spool.take() {
+            Some(spool) => spool.close(&mut self.outbox).await,
+            None => None,
+        };
+        if let (Link::Up(connection), Some(limit)) = (self.link, goodbye) {
             connection.close(limit).await;
         }
+        lost
     }
 
     /// The connection ended. Whether that is news: a connection that delivered nothing was never told.
@@ -205,7 +323,7 @@ impl Sender {
             }
         };
         if let Some(failure) = failure {
-            return Err(failure.unconfirmed(self.outbox.unsettled()));
+            return Err(self.incomplete(failure));
         }
         match &mut self.trouble {
             Some(trouble) => {
@@ -225,11 +343,13 @@ impl Sender {
 
     fn established(&mut self, connection: Connection) {
         let epoch = connection.epoch();
-        let new_epoch = (epoch != self.epoch).then_some(epoch);
-        self.epoch = epoch;
+        let again = self.epoch.is_some();
+        let new_epoch = self.epoch.is_some_and(|before| before != epoch).then_some(epoch);
+        self.epoch = Some(epoch);
         self.max_message = connection.max_message();
         self.link = Link::Up(connection);
-        let backlog = Backlog { waiting: self.outbox.unsettled(), upto: self.outbox.pushed(), new_epoch };
+        let waiting = self.waiting();
+        let backlog = Backlog { waiting, upto: self.settled() + waiting, again, new_epoch };
         if let Some(trouble) = &mut self.trouble {
             trouble.back = Some(backlog);
         }
@@ -237,28 +357,21 @@ impl Sender {
 
     /// The end of the trouble, if it is over.
     fn back(&mut self) -> Option<Happening> {
-        let (since, Backlog { waiting, new_epoch, .. }) = self.backlog_delivered()?;
+        let (since, Backlog { waiting, again, new_epoch, .. }) = self.backlog_delivered()?;
         self.trouble = None;
         self.backoff.reset();
-        Some(Happening::Back { after: since.elapsed(), delivered: waiting, new_epoch })
+        Some(Happening::Back { after: since.elapsed(), again, delivered: waiting, new_epoch })
     }
 
     fn backlog_delivered(&self) -> Option<(Instant, Backlog)> {
         let trouble = self.trouble?;
         let backlog = trouble.back?;
-        let settled = self.outbox.pushed() - self.outbox.unsettled();
-        (settled >= backlog.upto).then_some((trouble.since, backlog))
+        (self.settled() >= backlog.upto).then_some((trouble.since, backlog))
     }
-}
 
-impl From<Event> for Happening {
-    fn from(event: Event) -> Self {
-        match event {
-            Event::Progress => Self::Progress,
-            Event::Opened(alias, receivers) => Self::Opened(alias, receivers),
-            Event::Refused(alias, pseq, refusal) => Self::Refused(alias, pseq, refusal),
-            Event::ChannelRefused(alias, given_up, refusal) => Self::ChannelRefused(alias, given_up, refusal),
-        }
+    /// Messages that are settled.
+    pub fn settled(&self) -> u64 {
+        self.outbox.pushed() - self.outbox.unsettled()
     }
 }
 

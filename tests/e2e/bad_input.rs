@@ -67,7 +67,7 @@ async fn wrong_usage_is_2() {
         ("relay", &["serve", "--max-message", "big"]),
         ("relay", &[]),
         ("send-client", &[]),
-        ("send-client", &["-c", "foo", "--spool", "x"]),
+        ("send-client", &["-c", "foo", "--spool", "x", "--no-ack"]),
         ("send-client", &["-c", "foo", "--level", "replicated", "-m", "x"]),
         ("send-client", &["-c", "foo", "-r", "tls://127.0.0.1", "-m", "x"]),
         ("recv-client", &["-c", "foo", "--since", "yesterday"]),
@@ -79,6 +79,15 @@ async fn wrong_usage_is_2() {
         assert_eq!(finished.stdout, b"", "{name} {args:?}");
         assert_ne!(finished.stderr, "", "{name} {args:?}");
     }
+}
+
+#[tokio::test]
+async fn a_level_that_the_relay_can_not_give_is_told_before_anything_is_sent() {
+    let relay = TestRelay::start(&[]).await;
+    let finished =
+        run("send-client", &["-c", "foo", "-r", &relay.host(), "--level", "fsynced", "-m", "x"], b"").await;
+    assert!(finished.stderr.starts_with("error: --level can't be had: "), "{}", finished.stderr);
+    assert_eq!(finished.code, Some(1));
 }
 
 #[tokio::test]

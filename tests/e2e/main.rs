@@ -19,4 +19,5 @@ mod prompt;
 mod raw_senders;
 mod receivers;
 mod restart;
+mod spool;
 mod trace;

@@ -22,8 +22,10 @@ use crate::within;
 const PACKAGES: [&str; 3] = ["relay", "send-client", "recv-client"];
 
 /// Variables that would change what the programs do.
-const CLEARED: [&str; 10] = [
+const CLEARED: [&str; 12] = [
     "RELAY_ADDR",
+    "RELAY_LEVEL",
+    "RELAY_SPOOL",
     "RELAY_CHANNEL",
     "RELAY_TOKEN",
     "RELAY_TOKEN_FILE",
@@ -126,6 +128,13 @@ impl Program {
             stdin.flush().await
         };
         within(format_args!("{} to read its input", self.name), write).await.expect("it reads its input");
+    }
+
+    /// Writes to its stdin, or as much of it as is read before it leaves.
+    pub async fn try_write(&mut self, bytes: impl AsRef<[u8]>) {
+        let stdin = self.stdin.as_mut().expect("its input has not been ended");
+        let write = stdin.write_all(bytes.as_ref());
+        let _left = within(format_args!("{} to read its input", self.name), write).await;
     }
 
     /// Closes its stdin.

@@ -11,7 +11,7 @@ use std::{
 
 use bytes::{Buf as _, Bytes};
 use tokio::{
-    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf},
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
     time::timeout,
 };
 
@@ -20,7 +20,7 @@ use super::{
     counters::{Cause, End, Side},
     farewell::{Farewell, drain},
     passage::Passage,
-    stream::with_buffer,
+    stream::{Passing, with_buffer},
     walk::{Walked, Walker},
 };
 
@@ -39,6 +39,8 @@ pub struct Through<C, U> {
     down: Way,
     /// Who closed first, or ended first.
     ended: Option<End>,
+    /// Its task is woken by an order.
+    listens: bool,
     passage: Passage,
 }
 
@@ -88,15 +90,15 @@ enum Stop {
 
 impl<C, U> Through<C, U>
 where
-    C: AsyncRead + AsyncWrite + Unpin,
-    U: AsyncRead + AsyncWrite + Unpin,
+    C: Passing,
+    U: Passing,
 {
     /// Between these two, after the answer to the upgrade. `early` is what the upstream sent right behind it.
     pub fn new(client: C, upstream: U, early: Bytes, passage: Passage) -> Self {
         let mut down = Way::default();
         down.walk(&early);
         down.rest = early;
-        Self { client, upstream, up: Way::default(), down, ended: None, passage }
+        Self { client, upstream, up: Way::default(), down, ended: None, listens: false, passage }
     }
 
     /// Runs until the connection ends.
@@ -115,7 +117,9 @@ where
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Stop> {
-        if let Poll::Ready(order) = self.passage.control().poll_order(cx) {
+        // It runs in one task from its beginning to its end, so that it has to leave its waker but once.
+        let order = if self.listens { self.passage.control().order() } else { self.listen(cx) };
+        if let Some(order) = order {
             return Poll::Ready(Stop::Ordered(order));
         }
         let (up, down) = with_buffer(|buffer| {
@@ -133,6 +137,14 @@ where
             }
             (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) => Poll::Ready(Stop::Ended),
             (Poll::Pending, _) | (_, Poll::Pending) => Poll::Pending,
+        }
+    }
+
+    fn listen(&mut self, cx: &mut Context<'_>) -> Option<Order> {
+        self.listens = true;
+        match self.passage.control().poll_order(cx) {
+            Poll::Ready(order) => Some(order),
+            Poll::Pending => None,
         }
     }
 
@@ -217,21 +229,20 @@ impl Way {
     fn pass(
         &mut self,
         cx: &mut Context<'_>,
-        from: &mut (impl AsyncRead + Unpin),
-        to: &mut (impl AsyncWrite + Unpin),
+        from: &mut impl Passing,
+        to: &mut impl Passing,
         buffer: &mut [u8],
     ) -> Poll<Result<(), Broken>> {
         for _ in 0..READS {
             ready!(self.send_rest(cx, to)).map_err(|_| Broken::Sink)?;
             match self.state {
                 State::Flowing => {
-                    let mut read = ReadBuf::new(buffer);
-                    ready!(Pin::new(&mut *from).poll_read(cx, &mut read)).map_err(|_| Broken::Source)?;
-                    if read.filled().is_empty() {
+                    let count = ready!(from.poll_take(cx, buffer)).map_err(|_| Broken::Source)?;
+                    if count == 0 {
                         self.state = State::Ending;
                     } else {
-                        self.walk(read.filled());
-                        self.send(cx, to, read.filled()).map_err(|_| Broken::Sink)?;
+                        self.walk(&buffer[..count]);
+                        self.send(cx, to, &buffer[..count]).map_err(|_| Broken::Sink)?;
                     }
                 }
                 State::Ending => {
@@ -255,15 +266,10 @@ impl Way {
     }
 
     /// Writes what the other side takes; the rest is kept.
-    fn send(
-        &mut self,
-        cx: &mut Context<'_>,
-        to: &mut (impl AsyncWrite + Unpin),
-        bytes: &[u8],
-    ) -> io::Result<()> {
+    fn send(&mut self, cx: &mut Context<'_>, to: &mut impl Passing, bytes: &[u8]) -> io::Result<()> {
         let mut sent = 0;
         while sent < bytes.len() {
-            match Pin::new(&mut *to).poll_write(cx, &bytes[sent..]) {
+            match to.poll_give(cx, &bytes[sent..]) {
                 Poll::Ready(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
                 Poll::Ready(Ok(count)) => sent += count,
                 Poll::Ready(Err(error)) => return Err(error),
@@ -277,13 +283,9 @@ impl Way {
         Ok(())
     }
 
-    fn send_rest(
-        &mut self,
-        cx: &mut Context<'_>,
-        to: &mut (impl AsyncWrite + Unpin),
-    ) -> Poll<io::Result<()>> {
+    fn send_rest(&mut self, cx: &mut Context<'_>, to: &mut impl Passing) -> Poll<io::Result<()>> {
         while self.rest.has_remaining() {
-            let count = ready!(Pin::new(&mut *to).poll_write(cx, &self.rest))?;
+            let count = ready!(to.poll_give(cx, &self.rest))?;
             if count == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }

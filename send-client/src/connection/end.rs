@@ -78,6 +78,12 @@ impl From<Confused> for End {
 }
 
 impl End {
+    /// A relay that opened a channel without the level that was asked for.
+    pub(super) fn level_unsupported(alias: Alias) -> Self {
+        let refusal = Refusal::new(ErrorCode::LevelUnsupported.number(), "the channel does not give it");
+        Self::ChannelRefused(alias, refusal)
+    }
+
     /// What a CLOSE means; one without a code refuses nothing.
     pub(super) fn closed(close: &Close<'_>) -> Self {
         if close.code == 0 {

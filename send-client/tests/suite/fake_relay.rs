@@ -30,6 +30,8 @@ pub(crate) struct Peer {
     stream: TcpStream,
     inbound: BytesMut,
     pub(crate) producer: ProducerId,
+    pub(crate) producer_epoch: u32,
+    pub(crate) keep_s: u32,
 }
 
 /// What a sender said.
@@ -65,23 +67,26 @@ impl FakeRelay {
     /// The next sender, greeted.
     pub(crate) async fn accept(&self, welcome: Welcome) -> Peer {
         let (stream, _) = self.0.accept().await.unwrap();
-        let mut peer = Peer { stream, inbound: BytesMut::new(), producer: ProducerId([0; 16]) };
+        let producer = ProducerId([0; 16]);
+        let mut peer = Peer { stream, inbound: BytesMut::new(), producer, producer_epoch: 0, keep_s: 0 };
         while decode_preamble(&peer.inbound) == Ok(Decoded::Incomplete(5)) {
-            peer.read().await;
+            assert_ne!(peer.read().await, 0, "it left without a preamble");
         }
         peer.inbound.advance(5);
         loop {
             let hello = match decode_sender(&peer.inbound, MAX_FRAME).unwrap() {
-                Decoded::Frame(SenderFrame::Hello(hello), n) => Some((hello.producer, n)),
+                Decoded::Frame(SenderFrame::Hello(hello), n) => {
+                    Some(((hello.producer, hello.producer_epoch, hello.keep_s), n))
+                }
                 _ => None,
             };
-            if let Some((producer, n)) = hello {
-                peer.producer = producer;
+            if let Some((hello, n)) = hello {
+                (peer.producer, peer.producer_epoch, peer.keep_s) = hello;
                 peer.inbound.advance(n);
                 peer.send(RelayFrame::Welcome(welcome)).await;
                 return peer;
             }
-            peer.read().await;
+            assert_ne!(peer.read().await, 0, "it left without HELLO");
         }
     }
 

@@ -8,3 +8,5 @@ mod program;
 mod prompt;
 #[cfg(test)]
 mod sender;
+#[cfg(test)]
+mod spool;

@@ -13,6 +13,7 @@ use shared::{ErrorCode, sender::Welcome};
 fn run(relay: &str, args: &[&str], input: Vec<u8>) -> thread::JoinHandle<Output> {
     let mut command = Command::new(env!("CARGO_BIN_EXE_send-client"));
     command.args(["--relay", relay]).args(args).env_remove("RELAY_CHANNEL").env_remove("RELAY_ADDR");
+    command.env_remove("RELAY_LEVEL").env_remove("RELAY_SPOOL");
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     thread::spawn(move || {
         let mut child = command.spawn().unwrap();
@@ -122,6 +123,22 @@ async fn a_message_that_is_too_big_ends_the_reading_and_what_came_before_is_deli
         stderr(&output),
         "error: message 3 is 2.0 MiB, the relay accepts at most 1 MiB; 2 messages were sent\n  \
          hint: send it in pieces with --split 512KiB, or raise max_message on the relay\n"
+    );
+}
+
+#[tokio::test]
+async fn a_relay_that_opens_a_channel_without_the_level_is_not_sent_to() {
+    let relay = FakeRelay::bind().await;
+    let running = run(&relay.address(), &["-c", "foo", "--level", "fsynced"], b"one\n".to_vec());
+    let mut peer = relay.accept_open(WELCOME).await;
+    let (stored, output) = (peer.serve().await, running);
+    assert!(stored.is_empty(), "{stored:?}");
+    let output = output.join().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        stderr(&output).starts_with("error: channel foo: --level can't be had: the channel does not give it"),
+        "{}",
+        stderr(&output)
     );
 }
 
@@ -248,7 +265,8 @@ fn wrong_usage_ends_with_2_before_connecting() {
     for args in [
         &["-c", "my channel"][..],
         &[],
-        &["-c", "foo", "--spool", "dir"],
+        &["-c", "foo", "--spool", "dir", "--no-ack"],
+        &["-c", "foo", "--spool", "dir", "--spool-limit", "1KiB"],
         &["-c", "foo", "--token-file", "file"],
         &["-c", "foo", "--insecure"],
         &["-c", "foo", "--ca", "file"],

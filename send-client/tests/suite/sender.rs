@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::fake_relay::{FakeRelay, Said, WELCOME};
 use send_client::{
+    connection::Producer,
     failure::Failure,
     outbox::Message,
     sender::{Happening, Sender, Target},
@@ -11,14 +12,15 @@ use send_client::{
 use shared::{
     Epoch, ErrorCode, Kind,
     client::Exit,
-    sender::{Alias, ProducerId, RelayFrame, Welcome},
+    sender::{Alias, Levels, ProducerId, RelayFrame, Welcome},
 };
 
 const ID: ProducerId = ProducerId([7; 16]);
 
 fn target(relay: &FakeRelay) -> Target {
     let relay = relay.address().parse().unwrap();
-    Target { relay, producer: ID, connect_timeout: Duration::from_secs(10), reconnect: true }
+    let producer = Producer { id: ID, epoch: 1, keep_s: 0, levels: Levels::ACCEPTED };
+    Target { relay, producer, connect_timeout: Duration::from_secs(10), reconnect: true }
 }
 
 /// A connected sender with these messages for channel `a`.

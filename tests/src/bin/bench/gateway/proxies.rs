@@ -184,7 +184,7 @@ fn haproxy_config(address: SocketAddr, upstream: SocketAddr) -> String {
     format!(
         "global
             nbthread 1
-            maxconn 4096
+            maxconn 8192
         defaults
             mode http
             timeout connect 5s
@@ -193,7 +193,7 @@ fn haproxy_config(address: SocketAddr, upstream: SocketAddr) -> String {
             timeout tunnel 1h
         listen bench
             bind {address}
-            maxconn 4096
+            maxconn 8192
             server echo {upstream}\n"
     )
 }
