@@ -82,11 +82,16 @@ async fn run(play: Play) -> anyhow::Result<bool> {
     Ok(violations.is_empty())
 }
 
-fn report(out: &mut impl Write, Played { history, counts, .. }: &Played) -> io::Result<()> {
-    let Counts { kills, early, stops, filled, sender_kills, receiver_kills, losses, fences, refusals } =
-        counts;
+fn report(out: &mut impl Write, played: &Played) -> io::Result<()> {
+    let Played { history, counts, .. } = played;
+    let Counts { kills, early, stops, played: length, .. } = counts;
+    let Counts { sender_kills, receiver_kills, losses, fences, refusals, .. } = counts;
     writeln!(out, "relay: killed {kills} times, {early} of them before it was ready; stopped {stops} times")?;
-    writeln!(out, "the disk was filled {filled} times; {refusals} times something could not be stored")?;
+    let (full, length) = (played.full().as_secs_f64(), length.as_secs_f64());
+    writeln!(
+        out,
+        "the disk was full for {full:.1} of {length:.1} s; {refusals} times something could not be stored"
+    )?;
     writeln!(out, "send-client: killed {sender_kills} times; recv-client: {receiver_kills} times")?;
     writeln!(out, "senders: {losses} connections lost, {fences} fenced")?;
     let sent: u64 = history.lanes.iter().map(|lane| lane.sent).sum();

@@ -19,6 +19,9 @@ use crate::{
 /// How long everything may take to come to its end.
 const SETTLED_WITHIN: Duration = Duration::from_secs(90);
 
+/// Kills after which it is told how far it is.
+const TOLD_EVERY: u32 = 25;
+
 /// What is to be played.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Play {
@@ -38,7 +41,7 @@ pub(crate) struct Counts {
     pub(crate) kills: u32,
     pub(crate) early: u32,
     pub(crate) stops: u32,
-    pub(crate) filled: u32,
+    pub(crate) played: Duration,
     pub(crate) sender_kills: u32,
     pub(crate) receiver_kills: u32,
     pub(crate) losses: u32,
@@ -96,7 +99,7 @@ pub(crate) async fn play(play: Play) -> Result<Played> {
             Some(session) => played.history.sessions.push(session),
             None => played.trouble("the relay went away while everything was read".into()),
         }
-        let ended = relay.end(Signal::Term).await;
+        let ended = relay.end(Signal::Term, false).await;
         ended.unwrap_or_else(|what| played.trouble(what));
         relay.check().await.unwrap_or_else(|what| played.trouble(what));
         if round == 0 {
@@ -114,41 +117,39 @@ impl Played {
         scene: &watch::Sender<Scene>,
         rng: &mut fastrand::Rng,
     ) -> Result<()> {
-        let began = Instant::now();
+        let (began, mut told) = (Instant::now(), 0);
         while self.counts.kills < play.kills && play.length.is_none_or(|length| began.elapsed() < length) {
-            let mut is_full = false;
-            for _ in 0..2 {
-                moment(rng, 50..500).await;
+            for _ in 0..3 {
                 // The disk is full half of the time, over kills and starts too.
                 if play.full && rng.bool() {
-                    is_full = !is_full;
-                    self.counts.filled += u32::from(is_full);
-                    if is_full { self.disk.fill()? } else { self.disk.free()? }
+                    self.disk.fill()?;
+                } else {
+                    self.disk.free()?;
                 }
+                moment(rng, 50..350).await;
             }
             let politely = rng.u8(0..8) == 0;
             let signal = if politely { Signal::Term } else { Signal::Kill };
-            relay.end(signal).await.unwrap_or_else(|what| self.trouble(what));
+            relay.end(signal, play.full).await.unwrap_or_else(|what| self.trouble(what));
             self.counts.stops += u32::from(politely);
             self.counts.kills += u32::from(!politely);
             while rng.u8(0..5) == 0 {
                 relay.launch();
                 moment(rng, 0..40).await;
-                relay.end(Signal::Kill).await.unwrap_or_else(|what| self.trouble(what));
+                relay.end(Signal::Kill, play.full).await.unwrap_or_else(|what| self.trouble(what));
                 self.counts.kills += 1;
                 self.counts.early += 1;
             }
             if rng.u8(0..4) == 0 {
                 moment(rng, 0..400).await;
             }
-            if play.full && rng.bool() {
-                self.disk.free()?;
-            }
             self.start(relay, scene).await;
-            if self.counts.kills.is_multiple_of(10) {
-                writeln!(std::io::stdout().lock(), "{} kills, {:?}", self.counts.kills, began.elapsed())?;
+            if self.counts.kills >= told + TOLD_EVERY {
+                told = self.counts.kills;
+                writeln!(std::io::stdout().lock(), "{told} kills in {} s", began.elapsed().as_secs())?;
             }
         }
+        self.counts.played = began.elapsed();
         Ok(())
     }
 
@@ -162,6 +163,11 @@ impl Played {
 
     fn trouble(&mut self, what: String) {
         self.history.troubles.push(what);
+    }
+
+    /// How long the disk was full.
+    pub(crate) fn full(&self) -> Duration {
+        self.disk.full
     }
 
     /// Leaves the relay's data where it is.

@@ -5,6 +5,7 @@ use std::{
     io::{ErrorKind, Write as _},
     path::{Path, PathBuf},
     process::Command,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, bail};
@@ -18,6 +19,10 @@ const SIZE: &str = "12m";
 pub(super) struct Disk {
     folder: TempDir,
     small: bool,
+    /// Since when it is full.
+    since: Option<Instant>,
+    /// How long it was.
+    pub(super) full: Duration,
 }
 
 impl Disk {
@@ -34,7 +39,7 @@ impl Disk {
                 bail!("--full needs a small disk, and only root may mount one: {said}");
             }
         }
-        Ok(Self { folder, small })
+        Ok(Self { folder, small, since: None, full: Duration::ZERO })
     }
 
     /// The folder for the data.
@@ -43,7 +48,7 @@ impl Disk {
     }
 
     /// Takes all of the room that is left.
-    pub(super) fn fill(&self) -> Result<()> {
+    pub(super) fn fill(&mut self) -> Result<()> {
         let mut filler = File::options().create(true).append(true).open(self.filler())?;
         // By pages, so that nothing is left.
         for size in [64 * 1024, 4096] {
@@ -55,11 +60,15 @@ impl Disk {
                 }
             }
         }
+        self.since.get_or_insert_with(Instant::now);
         Ok(())
     }
 
     /// Gives it back.
-    pub(super) fn free(&self) -> Result<()> {
+    pub(super) fn free(&mut self) -> Result<()> {
+        if let Some(since) = self.since.take() {
+            self.full += since.elapsed();
+        }
         match fs::remove_file(self.filler()) {
             Err(error) if error.kind() != ErrorKind::NotFound => Err(error).context("freeing the disk"),
             Ok(()) | Err(_) => Ok(()),
