@@ -23,7 +23,7 @@ pub(super) const NAME: &str = "checkpoint";
 const MAGIC: &[u8; 8] = b"RLOGCKP1";
 
 /// A place of the log, and what was known there.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Checkpoint {
     pub(super) at: At,
     /// The last seq that was given, and up to which seqs may have been.

@@ -1,15 +1,15 @@
 //! Looking for a place: by time, and by number from the end; and what trimming lets go by time.
 
-use std::{collections::HashMap, io};
+use std::{collections::HashMap, io, sync::Arc};
 
 use shared::Seq;
 
 use super::{
     Shared,
     reading::{Job, Plan},
-    record,
-    segment::{self, START},
+    record, segment,
     state::State,
+    volume::Blob,
 };
 use crate::store::{Page, selection::Selection};
 
@@ -45,12 +45,13 @@ impl Shared {
             let recent = state.order.get(at).map_or(state.head, |recent| Seq(recent.first.0 - 1));
             (recent, state.place_of(time))
         };
-        let Some((blob, from, to)) = source else { return Ok(recent) };
+        let Some((blob, from, to, next)) = source else { return Ok(recent) };
         let mut found = None;
         segment::each(&*blob, from, to, |record, _| {
             let is_it = record.sort == record::Sort::Chunk && record.time >= time;
             found = found.or(is_it.then(|| Seq(record.first.0 - 1)));
         })?;
+        let found = found.or(next.map(|next| Seq(next.0 - 1)));
         Ok(found.map_or(recent, |found| found.min(recent)))
     }
 
@@ -68,8 +69,7 @@ impl Shared {
             .collect();
         let mut have = 0;
         let active = state.active.index.clone_of(&wanted);
-        let segments: Vec<_> =
-            state.segments.iter().map(|kept| std::sync::Arc::clone(&kept.segment)).collect();
+        let segments: Vec<_> = state.segments.iter().map(|kept| Arc::clone(&kept.segment)).collect();
         drop(state);
         for index in std::iter::once(&active).chain(segments.iter().rev().map(|segment| &segment.index)) {
             for (id, gone) in &wanted {
@@ -101,8 +101,9 @@ impl Shared {
 }
 
 impl State {
-    /// Where on the disk the first chunk may be that is at least this new.
-    fn place_of(&self, time: u64) -> Option<(std::sync::Arc<dyn super::volume::Blob>, u32, u32)> {
+    /// Where on the disk the first chunk is that is at least this new: between two places, or else the one that begins
+    /// with that seq.
+    fn place_of(&self, time: u64) -> Option<(Arc<dyn Blob>, u32, u32, Option<Seq>)> {
         let at = self.segments.partition_point(|kept| kept.segment.index.last_time() < time);
         let (blob, index, end) = match self.segments.get(at) {
             Some(kept) => (&kept.segment.blob, &kept.segment.index, kept.segment.length),
@@ -112,7 +113,8 @@ impl State {
             return None;
         }
         let (from, to) = index.stretch(|landmark| landmark.time < time);
-        Some((std::sync::Arc::clone(blob), from.max(START), to.map_or(end, |(to, _)| to)))
+        let (to, next) = to.map_or((end, None), |(to, next)| (to, Some(next)));
+        Some((Arc::clone(blob), from, to, next))
     }
 
     /// Lets go what is too old at this time: messages, and channels.

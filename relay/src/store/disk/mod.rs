@@ -5,10 +5,12 @@
 //! - [`writer`]: a thread that commits in groups what stands in the [`queue`]; [`care`]: one that gives space back.
 //! - [`state`], [`channel`]: what is known; [`reading`]: how pages come to be; [`finding`]: where to begin.
 //! - [`open`]: from the files to the state, with the [`checkpoint`] and the [`identity`]; [`volume`]: the directory.
+//! - [`examination`]: every byte looked at; [`repair`]: what `relay log` says and does.
 
 mod care;
 mod channel;
 mod checkpoint;
+mod examination;
 mod finding;
 mod identity;
 mod index;
@@ -16,6 +18,7 @@ mod open;
 mod queue;
 mod reading;
 mod record;
+mod repair;
 mod segment;
 mod state;
 #[cfg(test)]
@@ -38,6 +41,7 @@ pub use open::OpenError;
 use open::{Opened, Opening};
 use queue::{Claiming, Queue, Work};
 use reading::{Lately, Names, Plan};
+pub use repair::{Report, check, repair};
 use shared::{
     ChannelId, Epoch, Seq,
     sender::{Levels, ProducerId},

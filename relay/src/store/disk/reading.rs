@@ -158,7 +158,7 @@ impl State {
             }
             None => return Plan::Given(Page { through: until, ..page }),
         };
-        let (from, to) = index.stretch(|landmark| landmark.first <= after);
+        let (from, to) = index.stretch(|landmark| landmark.first.0 <= after.0 + 1);
         let (to, through) = match to {
             Some((offset, first)) => (offset, Seq(first.0 - 1)),
             None => (end, index.last()),

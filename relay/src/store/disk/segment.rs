@@ -176,6 +176,21 @@ fn trouble(blob: &dyn Blob, at: u64, length: u64) -> io::Result<Trouble> {
     Ok(Trouble::Torn(length - at))
 }
 
+/// Where the next whole record begins that is not at that place.
+pub(super) fn next_whole(blob: &dyn Blob, at: u32) -> io::Result<Option<u32>> {
+    let mut rest =
+        vec![0; usize::try_from(blob.len()?.saturating_sub(u64::from(at) + 1)).unwrap_or(usize::MAX)];
+    blob.read_exact_at(&mut rest, u64::from(at) + 1)?;
+    Ok(record::find(&rest).map(|(skipped, _)| at + 1 + offset(skipped as u64)))
+}
+
+/// The CRC that the record at that place has of the one before.
+pub(super) fn before(blob: &dyn Blob, at: u32) -> io::Result<u32> {
+    let mut header = [0; HEADER];
+    blob.read_exact_at(&mut header, at.into())?;
+    Ok(record::parse(&header).map_or(0, |found| found.before))
+}
+
 /// Segments are smaller than that.
 pub(super) fn offset(at: u64) -> u32 {
     u32::try_from(at).unwrap_or(u32::MAX)
