@@ -15,7 +15,7 @@ use super::{
     state::State,
     volume::{self, Volume},
 };
-use crate::store::producers::Producers;
+use crate::store::producers::{Producers, Remembered};
 
 /// The file's name.
 pub(super) const NAME: &str = "checkpoint";
@@ -96,11 +96,11 @@ impl Checkpoint {
             put_channel(&mut out, *id, channel);
         }
         put_count(&mut out, producers.all().count());
-        for (id, epoch, keep, time, stored) in producers.all() {
+        for Remembered { id, epoch, keep, last_time, stored } in producers.all() {
             out.put_slice(&id.0);
             out.put_u32_le(epoch);
             out.put_u64_le(keep);
-            out.put_u64_le(time);
+            out.put_u64_le(last_time);
             let stored = stored.iter().filter_map(|(name, place)| Some((*state.ids.get(name)?, *place)));
             put_count(&mut out, stored.clone().count());
             for (channel, (pseq, seq)) in stored {

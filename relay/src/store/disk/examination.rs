@@ -11,7 +11,7 @@ use shared::{ChannelId, Epoch, Seq};
 use super::{
     checkpoint::Checkpoint,
     identity::{Identity, VERSION},
-    index::{self, Index},
+    index::{self, Index, Loaded},
     record::{self, Header, Sort},
     segment::{self, START, Trouble},
     volume::{Blob, Volume},
@@ -157,8 +157,8 @@ impl Examination {
             });
         }
         let beside = Index::load(volume, number)?;
-        if let Some((_, names, _)) = &beside {
-            for (id, name) in names {
+        if let Some(beside) = &beside {
+            for (id, name) in &beside.names {
                 self.names.entry(*id).or_insert_with(|| name.clone());
             }
         }
@@ -192,7 +192,7 @@ impl Examination {
             }
         }
         let agrees = match &beside {
-            Some((other, _, of)) => {
+            Some(Loaded { index: other, of, .. }) => {
                 u64::from(of.length) == length && of.number == number && other.agrees_with(&index)?
             }
             // The last one gets its index when it is sealed.

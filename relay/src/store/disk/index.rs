@@ -85,6 +85,15 @@ pub(super) struct Of {
     pub(super) tip: u32,
 }
 
+/// An index as it was found beside its segment.
+#[derive(Debug)]
+pub(super) struct Loaded {
+    pub(super) index: Index,
+    /// The names of its channels.
+    pub(super) names: Vec<(u32, ChannelId)>,
+    pub(super) of: Of,
+}
+
 impl Entry {
     /// The seq of its last message.
     pub(super) fn last(&self) -> Seq {
@@ -281,17 +290,14 @@ impl Index {
         head.append(&mut entries);
         volume::replace(volume, &file_name(of.number), &head)?;
         match Self::load(volume, of.number)? {
-            Some((index, _, found)) if found == of => Ok(index),
+            Some(Loaded { index, of: found, .. }) if found == of => Ok(index),
             _ => Err(io::Error::other("an index is not what was written")),
         }
     }
 
     /// Reads the index that stands beside a segment, with the names of its channels; none if there is none that is
     /// whole.
-    pub(super) fn load(
-        volume: &dyn Volume,
-        number: u64,
-    ) -> io::Result<Option<(Self, Vec<(u32, ChannelId)>, Of)>> {
+    pub(super) fn load(volume: &dyn Volume, number: u64) -> io::Result<Option<Loaded>> {
         let file = match volume.open(&file_name(number)) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -339,7 +345,7 @@ impl Index {
             return Ok(None);
         }
         index.file = Some(file);
-        Ok(Some((index, names, Of { number, through, length: of_length, tip })))
+        Ok(Some(Loaded { index, names, of: Of { number, through, length: of_length, tip } }))
     }
 
     /// Whether it says the same as another about where chunks are.

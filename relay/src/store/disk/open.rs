@@ -17,7 +17,7 @@ use super::{
     checkpoint::{self, At, Checkpoint},
     examination::Examination,
     identity::Identity,
-    index::{self, Index},
+    index::{self, Index, Loaded},
     record::{self, Found, HEADER, Header, Sort},
     segment::{self, START, Scan, Segment, Trouble},
     state::{Active, Limits, Sealed, State},
@@ -72,6 +72,9 @@ pub(super) struct Opening<'a> {
     pub(super) now: u64,
     pub(super) rules: &'a dyn Fn(&ChannelId) -> (Durability, Retention),
 }
+
+/// Segments by their numbers, with up to which number each stands.
+type Files = BTreeMap<u64, (u64, Arc<dyn Blob>)>;
 
 /// A log that was opened.
 pub(super) struct Opened {
@@ -164,12 +167,15 @@ impl Opening<'_> {
         let (mut unindexed, mut end) = (Vec::new(), None);
         for (number, (through, blob)) in &files {
             let name = segment::file_name(*number);
-            let indexed = Index::load(self.volume, *number)?.map(|(index, _, of)| (index, of));
+            let beside = Index::load(self.volume, *number)?;
             let length = segment::offset(blob.len()?);
-            let fits =
-                indexed.filter(|(_, of)| (of.number, of.through, of.length) == (*number, *through, length));
+            let fits = beside.filter(|Loaded { of, .. }| {
+                (of.number, of.through, of.length) == (*number, *through, length)
+            });
             let before = state.segments.back().map_or(Seq::ZERO, |kept| kept.segment.index.last());
-            if let Some((mut index, of)) = fits.filter(|_| *number < at.segment && *number < last) {
+            if let Some(Loaded { mut index, of, .. }) =
+                fits.filter(|_| *number < at.segment && *number < last)
+            {
                 index.starts_after(before);
                 let segment = Segment {
                     number: *number,
@@ -246,8 +252,8 @@ impl Opening<'_> {
     }
 
     /// The segments by their numbers; what another stands for is a leftover and goes, and so do indices of nothing.
-    fn segments(&self) -> Result<BTreeMap<u64, (u64, Arc<dyn Blob>)>, OpenError> {
-        let mut files: BTreeMap<u64, (u64, Arc<dyn Blob>)> = BTreeMap::new();
+    fn segments(&self) -> Result<Files, OpenError> {
+        let mut files = Files::new();
         let mut covered = 0;
         let names = self.volume.list()?;
         let mut numbers: Vec<u64> = names.iter().filter_map(|name| segment::number_of(name)).collect();

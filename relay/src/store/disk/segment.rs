@@ -167,7 +167,7 @@ fn trouble(blob: &dyn Blob, at: u64, length: u64) -> io::Result<Trouble> {
     let (mut from, mut next) = (0, None);
     while let Some((skipped, found)) = rest.get(from..).and_then(record::find) {
         let start = from + skipped;
-        next = next.or(Some(offset(at + start as u64)));
+        next.get_or_insert_with(|| offset(at + start as u64));
         if u64::from(found.synced) > at {
             return Ok(Trouble::Damaged { next });
         }

@@ -195,8 +195,10 @@ fn appends() -> impl Strategy<Value = Vec<(usize, usize)>> {
     prop::collection::vec((0..CHANNELS.len(), 1usize..30), 1..40)
 }
 
-/// Runs of a store, each with what is appended, when it dies, and whether the power goes too.
-fn runs() -> impl Strategy<Value = Vec<(Vec<(usize, usize)>, usize, bool)>> {
+/// What is appended in a run of a store, when it dies, and whether the power goes too.
+type Run = (Vec<(usize, usize)>, usize, bool);
+
+fn runs() -> impl Strategy<Value = Vec<Run>> {
     prop::collection::vec((appends(), 0usize..120, any::<bool>()), 1..4)
 }
 
