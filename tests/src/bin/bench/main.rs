@@ -28,7 +28,7 @@ use anyhow::{Context as _, Result, ensure};
 use clap::Parser as _;
 
 use cli::{Cli, Command, GatewayCommand, Measure, chosen};
-use results::{Machine, Results, Run};
+use results::{Results, Run};
 use servers::{Place, Server};
 use work::plan::{self, Scale, Work};
 
@@ -104,17 +104,7 @@ fn measure(measure: &Measure) -> Result<()> {
     if measure.is_everything() {
         report::write(&results)?;
     }
-    nothing_failed(&results)
-}
-
-fn nothing_failed(results: &Results) -> Result<()> {
-    ensure!(
-        results.failures.is_empty(),
-        "{} runs failed: {}",
-        results.failures.len(),
-        results.failures.join("; ")
-    );
-    Ok(())
+    results.nothing_failed()
 }
 
 fn smoke() -> Result<()> {
@@ -125,7 +115,7 @@ fn smoke() -> Result<()> {
     for work in &works {
         run(&place, work, &servers, 1, SMOKE, &mut results, None)?;
     }
-    nothing_failed(&results)
+    results.nothing_failed()
 }
 
 /// Asks every server for its version; what is not there is told, and left out.
@@ -136,17 +126,7 @@ fn prepare(
     seconds: f64,
     rounds: u32,
 ) -> Result<Results> {
-    let machine = Machine::this()?;
-    ensure!(machine.cores >= 2, "the server needs a core of its own and the load another one");
-    let mut results = Results {
-        machine,
-        seconds,
-        rounds,
-        versions: Default::default(),
-        missing: Default::default(),
-        runs: Vec::new(),
-        failures: Vec::new(),
-    };
+    let mut results = Results::begin(rounds, seconds)?;
     for server in servers {
         let name = server.name().to_owned();
         if !works.iter().any(|work| work.servers.contains(&server.name())) {
