@@ -34,6 +34,8 @@ Examples:
       besides, whatever writes lines to port 5000 publishes to plant/serial
   relay serve --history 512MiB,100000,24h
       keeps of each channel at most 512 MiB, 100 000 messages and a day
+  relay serve --data /var/lib/relay
+      keeps every channel on disk, at most 1 GiB of each
   relay serve --routes routes.json
       WebSocket connections to /NAME go to the host and port that the file says
   relay serve --config relay.toml --print-config
@@ -114,6 +116,13 @@ pub struct Serve {
     #[arg(long, value_name = "ADDR=CHANNEL[,FRAMING]", value_parser = value::raw_listener)]
     pub raw: Vec<RawListener>,
 
+    /// Directory in which every channel is kept, over restarts
+    ///
+    /// It is created. What is confirmed is on the disk then, and what a receiver missed it gets. Without it messages
+    /// are in memory, and end with the relay.
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+
     /// Allow addresses that others can reach
     ///
     /// Without it, listening on anything but a loopback address is refused: everyone who reaches the relay may
@@ -132,7 +141,7 @@ pub struct Serve {
     #[arg(long, value_name = "SIZE", value_parser = value::max_message)]
     pub max_message: Option<u64>,
 
-    /// What a channel keeps for receivers that come back or are late [default: 64MiB]
+    /// What a channel keeps for receivers that come back or are late [default: 64MiB, with --data 1GiB]
     ///
     /// At most so many bytes, and so many messages and such an age where they are said. Rules of the file for some
     /// channels come before it.
@@ -194,7 +203,7 @@ mod tests {
     fn every_flag_of_serve_is_read() {
         let line = "relay serve --config a.toml --listen localhost:0 --listen [::1]:9 --raw 127.0.0.1:5000=plant/serial,line \
                     --open --host A.example --max-message 2MiB --history 1MiB,5,1h --allow-origin https://B.example \
-                    --routes r.json --log warn --log-format json --print-config";
+                    --routes r.json --data d --log warn --log-format json --print-config";
         let serve = serve(line);
         assert_eq!(serve.config, Some("a.toml".into()));
         assert_eq!(serve.listen, ["127.0.0.1:0".parse().unwrap(), "[::1]:9".parse().unwrap()]);
@@ -205,6 +214,7 @@ mod tests {
         assert_eq!(serve.history.unwrap().messages, Some(5));
         assert_eq!(serve.allow_origins, ["https://b.example"]);
         assert_eq!(serve.routes, Some("r.json".into()));
+        assert_eq!(serve.data, Some("d".into()));
         assert_eq!(serve.log.as_deref(), Some("warn"));
         assert_eq!(serve.log_format, Some(LogFormat::Json));
     }
@@ -237,7 +247,7 @@ mod tests {
 
     #[test]
     fn what_belongs_to_later_work_is_not_accepted() {
-        for line in ["serve --data d", "serve --nats u", "serve --tls-dev", "status", "token new"] {
+        for line in ["serve --nats u", "serve --tls-dev", "status", "token new"] {
             assert!(parse(&format!("relay {line}")).is_err(), "{line}");
         }
     }

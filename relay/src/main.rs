@@ -60,7 +60,10 @@ async fn run(config: Config, serve: &Serve) -> Result<(), ExitCode> {
     let mut stop = Some(stop);
     loop {
         tokio::select! {
-            () = &mut running => return Ok(()),
+            ended = &mut running => {
+                let lost = |error| fail(&format_args!("not everything that was stored is on the disk: {error}"), 1);
+                return ended.map_err(lost);
+            }
             wanted = signals.next() => match (wanted, stop.take()) {
                 (Wanted::End(_), Some(stop)) => drop(stop),
                 (Wanted::End(code), None) => return Err(ExitCode::from(code)),

@@ -4,7 +4,7 @@ use std::{collections::HashMap, time::Duration};
 
 use shared::{ChannelId, Seq, sender::ProducerId};
 
-use crate::store::{Claim, Refused, Stamp, Stored};
+use super::{Claim, Refused, Stamp, Stored};
 
 /// Channels that are remembered of each producer, on average.
 const CHANNELS: usize = 16;
@@ -101,6 +101,52 @@ impl Producers {
             let known = producer.stored.insert(channel.clone(), (stamp.last, seq)).is_some();
             self.openings += usize::from(!known);
         }
+    }
+
+    /// What was known before of what a stamp is about: for [`restore`](Self::restore).
+    pub(super) fn stored(&self, stamp: &Stamp, channel: &ChannelId) -> Option<(u64, Seq)> {
+        self.known.get(&stamp.claim.producer)?.stored.get(channel).copied()
+    }
+
+    /// Takes back that a batch was stored.
+    pub(super) fn restore(&mut self, stamp: &Stamp, channel: &ChannelId, before: Option<(u64, Seq)>) {
+        let Some(producer) = self.known.get_mut(&stamp.claim.producer) else { return };
+        let known = match before {
+            Some(before) => producer.stored.insert(channel.clone(), before),
+            None => producer.stored.remove(channel),
+        };
+        self.openings = self.openings + usize::from(before.is_some()) - usize::from(known.is_some());
+    }
+
+    /// Takes over what an earlier run of the relay knew of a producer, who holds nothing now.
+    pub(super) fn remember(&mut self, id: ProducerId, epoch: u32, keep: Option<u64>, time: u64) {
+        if self.known.len() >= self.limit && !self.known.contains_key(&id) && !self.forget_silent() {
+            return;
+        }
+        self.claims += 1;
+        let claim = Claim { producer: id, epoch, number: self.claims };
+        let unknown = || Producer { claim, held: false, keep: 0, last_time: time, stored: HashMap::new() };
+        let producer = self.known.entry(id).or_insert_with(unknown);
+        producer.claim = claim;
+        producer.keep = keep.unwrap_or(producer.keep);
+        producer.last_time = producer.last_time.max(time);
+    }
+
+    /// Takes over what was stored of it in a channel.
+    pub(super) fn remember_stored(&mut self, id: ProducerId, channel: &ChannelId, pseq: u64, seq: Seq) {
+        self.make_room();
+        if let Some(producer) = self.known.get_mut(&id) {
+            let known = producer.stored.insert(channel.clone(), (pseq, seq)).is_some();
+            self.openings += usize::from(!known);
+        }
+    }
+
+    /// All that is known: each producer's id, epoch, microseconds to keep it, time, and what is stored of it where.
+    pub(super) fn all(
+        &self,
+    ) -> impl Iterator<Item = (ProducerId, u32, u64, u64, &HashMap<ChannelId, (u64, Seq)>)> {
+        let known = self.known.iter();
+        known.map(|(id, known)| (*id, known.claim.epoch, known.keep, known.last_time, &known.stored))
     }
 
     pub(super) fn expire(&mut self, now: u64) {
