@@ -3,11 +3,12 @@
 //! # Layout
 //! - [`cli`]: what may be asked for. [`work`]: what servers are made to do, and what is measured of it.
 //! - [`servers`]: how each is started and spoken to; [`process`]: a server as a process.
-//! - [`gateway`]: the bench of the gateway, beside other proxies.
+//! - [`gateway`]: the bench of the gateway, beside other proxies. [`durable`]: that of what is kept on disk.
 //! - [`load`]: receivers, publishers, and the proof that every message arrived.
 //! - [`results`]: what was measured, in a file; [`report`]: tables, plots and the document made of it.
 
 mod cli;
+mod durable;
 mod gateway;
 mod load;
 mod process;
@@ -27,7 +28,7 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use clap::Parser as _;
 
-use cli::{Cli, Command, GatewayCommand, Measure, chosen};
+use cli::{Cli, Command, Measure, PartCommand, chosen};
 use results::{Results, Run};
 use servers::{Place, Server};
 use work::plan::{self, Scale, Work};
@@ -44,10 +45,17 @@ fn main() -> ExitCode {
         Some(Command::BareSend { address }) => servers::serve_bare(address),
         Some(Command::List) => list(),
         Some(Command::Gateway { command, rounds, seconds }) => place().and_then(|place| match command {
-            Some(GatewayCommand::Smoke) => gateway::smoke(&place),
-            Some(GatewayCommand::Report) => gateway::report(&place),
+            Some(PartCommand::Smoke) => gateway::smoke(&place),
+            Some(PartCommand::Report) => gateway::report(&place),
             None => gateway::measure(&place, rounds.get(), seconds),
         }),
+        Some(Command::Durable { command, rounds, seconds, works }) => {
+            place().and_then(|place| match command {
+                Some(PartCommand::Smoke) => durable::smoke(&place),
+                Some(PartCommand::Report) => durable::report(&place),
+                None => durable::measure(&place, &works, rounds.get(), seconds),
+            })
+        }
         Some(Command::Report) => {
             place().and_then(|place| report::write(&Results::load(&results_file(&place))?))
         }
