@@ -66,6 +66,13 @@ impl Process {
         Ok(())
     }
 
+    /// Kills it, so that it can put nothing in order.
+    pub(crate) fn kill(mut self) -> Result<()> {
+        self.child.kill()?;
+        self.child.wait()?;
+        Ok(())
+    }
+
     /// Waits until it has said this.
     pub(crate) fn said_by(&mut self, words: &str) -> Result<()> {
         let until = Instant::now() + PATIENCE;

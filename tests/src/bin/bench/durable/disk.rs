@@ -33,6 +33,15 @@ impl Folder {
         Ok(Self(path))
     }
 
+    /// Puts a copy of all that is in another folder into it.
+    pub(super) fn copy(&self, other: &Self) -> Result<()> {
+        let from = other.0.join(".");
+        let done =
+            Command::new("cp").arg("--archive").arg(from).arg(&self.0).status().context("starting cp")?;
+        ensure!(done.success(), "cp ended with {done}");
+        Ok(())
+    }
+
     /// Where it is.
     pub(super) fn path(&self) -> &Path {
         &self.0

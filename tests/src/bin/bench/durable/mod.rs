@@ -52,6 +52,8 @@ mod figure {
     pub(super) const MEMORY: &str = "MiB above idle";
     /// Seconds from the start of the relay until it is ready.
     pub(super) const START: &str = "start s";
+    /// The same after one that was killed.
+    pub(super) const START_AFTER_KILL: &str = "start after kill s";
     /// Bytes of the file system's blocks for each byte of payload.
     pub(super) const DISK: &str = "disk per payload";
     /// Memory of a relay that has started and does nothing, in MiB.

@@ -10,7 +10,8 @@ use anyhow::{Context as _, Result, bail, ensure};
 use mio::{Events, Interest, Poll, Token, net::TcpStream};
 
 use super::{
-    disk, figure,
+    disk::{self, Folder},
+    figure,
     histories::History,
     servers::{Keeping, Server, Started},
 };
@@ -142,19 +143,30 @@ impl Receiver {
     }
 }
 
-/// How long a relay takes from its start until it says that it is ready, and what the files take.
+/// How long a relay takes from its start until it says that it is ready, after one that was killed and after one that
+/// ended; and what the files take.
 pub(super) fn start(place: &Place, history: &History) -> Result<Figures> {
-    disk::warm(history.data.path())?;
-    let began = Instant::now();
-    let server = Server::Relay.start(place, history.data.path(), Keeping::ALL)?;
-    let seconds = began.elapsed().as_secs_f64();
+    let data = Folder::new(place.folder.join("data"))?;
+    data.copy(&history.data)?;
+    let begin = || {
+        disk::warm(data.path())?;
+        let began = Instant::now();
+        let server = Server::Relay.start(place, data.path(), Keeping::ALL)?;
+        anyhow::Ok((server, began.elapsed().as_secs_f64()))
+    };
+    let (server, after_kill) = begin()?;
+    drop(server);
+    let (server, seconds) = begin()?;
     pause(REST);
     let payload = (history.messages * history.shape.bytes as u64) as f64;
-    let size = disk::size(history.data.path())?;
     let figures = [
         (figure::START, seconds),
-        (figure::DISK, size.blocks as f64 / payload),
+        (figure::START_AFTER_KILL, after_kill),
+        (figure::DISK, disk::size(data.path())?.blocks as f64 / payload),
         (figure::IDLE, server.process.resident()? as f64 / MIB),
     ];
+    drop(server);
+    let stored = Server::Relay.start(place, data.path(), Keeping::ALL)?.stored(&history.shape.channels)?;
+    ensure!(stored == history.messages, "{stored} of {} messages are there", history.messages);
     Ok(figures.into_iter().map(|(name, value)| (name.to_owned(), value)).collect())
 }

@@ -45,6 +45,7 @@ pub(super) fn line(figures: &Figures) -> String {
         (figure::WRITTEN, " × written"),
         (figure::MEMORY, " MiB above idle"),
         (figure::START, " s to start"),
+        (figure::START_AFTER_KILL, " s after a kill"),
         (figure::DISK, " × on disk"),
         (figure::IDLE, " MiB idle"),
     ];
@@ -160,6 +161,7 @@ fn replays(results: &Results) -> String {
 fn start(results: &Results) -> String {
     let columns = [
         ("until it is ready, s", figure::START, 1.0),
+        ("after a kill -9, s", figure::START_AFTER_KILL, 1.0),
         ("disk per payload", figure::DISK, 1.0),
         ("memory then, MiB", figure::IDLE, 1.0),
     ];
@@ -237,6 +239,8 @@ fn goals(results: &Results) -> String {
         goal(what, false, 64.0, 1.0, " MiB", own(work, figure::MEMORY));
     }
     goal("start with 10 million messages", false, 2.0, 1.0, " s", own("start", figure::START));
+    let killed = own("start", figure::START_AFTER_KILL);
+    goal("start with 10 million messages after a kill -9", false, 2.0, 1.0, " s", killed);
     goal("disk used, 128 B in batches", false, 1.25, 1.0, " × payload", own("start", figure::DISK));
     table.markdown()
 }
