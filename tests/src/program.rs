@@ -162,8 +162,12 @@ impl Program {
 
     /// Waits until its stderr contains a text.
     pub async fn notes(&mut self, text: &str) {
-        let found = within(format_args!("{} to note {text:?}", self.name), self.stderr.contains(text)).await;
-        assert!(found, "{} ended and did not note {text:?}", self.name);
+        assert!(self.try_notes(text).await, "{} ended and did not note {text:?}", self.name);
+    }
+
+    /// Waits until its stderr contains a text, or until it has ended without; which it was.
+    pub async fn try_notes(&mut self, text: &str) -> bool {
+        within(format_args!("{} to note {text:?}", self.name), self.stderr.contains(text)).await
     }
 
     /// What its stderr has so far.

@@ -70,13 +70,13 @@ async fn main() -> ExitCode {
 /// Whether no law was broken.
 async fn run(play: Play) -> anyhow::Result<bool> {
     writeln!(io::stdout().lock(), "seed {}", play.seed)?;
-    let mut played = director::play(play).await?;
+    let played = director::play(play).await?;
     let violations = check::check(&played.history);
     let mut out = io::stdout().lock();
     report(&mut out, &played)?;
     show(&mut out, &played.history, &violations)?;
     if !violations.is_empty() {
-        writeln!(out, "the relay's data is left in {}", played.keep().display())?;
+        writeln!(out, "the relay's data is left in {}", played.keep(play.seed)?.display())?;
     }
     writeln!(out, "seed {}, {} kills: {} violations", play.seed, played.counts.kills, violations.len())?;
     Ok(violations.is_empty())

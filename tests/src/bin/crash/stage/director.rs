@@ -3,6 +3,7 @@
 
 use std::{
     io::Write as _,
+    path::PathBuf,
     time::{Duration, Instant},
 };
 
@@ -81,7 +82,7 @@ pub(crate) async fn play(play: Play) -> Result<Played> {
     let mut troupe = Troupe::enter(&stage, &mut rng);
 
     played.play(play, &mut relay, &scene, &mut rng).await?;
-    played.disk.free()?;
+    played.disk.set_full(false)?;
     let set = |phase| scene.send_modify(|scene| scene.phase = phase);
     set(Phase::Settle);
     let settled = timeout(SETTLED_WITHIN, troupe.settled(&mut played)).await;
@@ -121,11 +122,7 @@ impl Played {
         while self.counts.kills < play.kills && play.length.is_none_or(|length| began.elapsed() < length) {
             for _ in 0..3 {
                 // The disk is full half of the time, over kills and starts too.
-                if play.full && rng.bool() {
-                    self.disk.fill()?;
-                } else {
-                    self.disk.free()?;
-                }
+                self.disk.set_full(play.full && rng.bool())?;
                 moment(rng, 50..350).await;
             }
             let politely = rng.u8(0..8) == 0;
@@ -167,12 +164,14 @@ impl Played {
 
     /// How long the disk was full.
     pub(crate) fn full(&self) -> Duration {
-        self.disk.full
+        self.disk.full()
     }
 
-    /// Leaves the relay's data where it is.
-    pub(crate) fn keep(&mut self) -> std::path::PathBuf {
-        self.disk.keep()
+    /// Copies the relay's data to where it stays; where that is.
+    pub(crate) fn keep(&self, seed: u64) -> Result<PathBuf> {
+        let folder = std::env::temp_dir().join(format!("crash-seed-{seed}"));
+        self.disk.keep(&folder).context("keeping the data")?;
+        Ok(folder)
     }
 }
 

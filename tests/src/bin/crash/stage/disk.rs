@@ -1,97 +1,67 @@
 //! Where the relay's data is: a folder, or a small disk of its own that can be filled.
 
 use std::{
-    fs::{self, File},
-    io::{ErrorKind, Write as _},
+    fs,
     path::{Path, PathBuf},
-    process::Command,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 use tempfile::TempDir;
+use tests::disk::SmallDisk;
 
 /// Bytes of the small disk.
 const SIZE: &str = "12m";
 
 /// A place for data, gone with this.
 #[derive(Debug)]
-pub(super) struct Disk {
-    folder: TempDir,
-    small: bool,
-    /// Since when it is full.
-    since: Option<Instant>,
-    /// How long it was.
-    pub(super) full: Duration,
+pub(super) enum Disk {
+    Folder(TempDir),
+    Small(SmallDisk),
 }
 
 impl Disk {
     /// Makes one in the system's folder for what is temporary; `small`: a disk in memory, which needs root.
     pub(super) fn new(small: bool) -> Result<Self> {
-        let folder = tempfile::Builder::new().prefix("crash-").tempdir().context("no temporary folder")?;
         if small {
-            let options = format!("size={SIZE}");
-            let mut mount = Command::new("mount");
-            mount.args(["-t", "tmpfs", "-o", &options, "crash"]).arg(folder.path());
-            let output = mount.output().context("there is no `mount`")?;
-            if !output.status.success() {
-                let said = String::from_utf8_lossy(&output.stderr).trim_end().to_owned();
-                bail!("--full needs a small disk, and only root may mount one: {said}");
-            }
+            return Ok(Self::Small(SmallDisk::mount(SIZE).map_err(anyhow::Error::msg).context("--full")?));
         }
-        Ok(Self { folder, small, since: None, full: Duration::ZERO })
+        Ok(Self::Folder(tempfile::Builder::new().prefix("crash-").tempdir().context("no temporary folder")?))
     }
 
     /// The folder for the data.
     pub(super) fn data(&self) -> PathBuf {
-        self.folder.path().join("data")
+        let folder = match self {
+            Self::Folder(folder) => folder.path(),
+            Self::Small(disk) => disk.path(),
+        };
+        folder.join("data")
     }
 
-    /// Takes all of the room that is left.
-    pub(super) fn fill(&mut self) -> Result<()> {
-        let mut filler = File::options().create(true).append(true).open(self.filler())?;
-        // By pages, so that nothing is left.
-        for size in [64 * 1024, 4096] {
-            loop {
-                match filler.write_all(&vec![0; size]) {
-                    Ok(()) => {}
-                    Err(error) if error.kind() == ErrorKind::StorageFull => break,
-                    Err(error) => return Err(error).context("filling the disk"),
-                }
-            }
+    /// Takes all of the room that is left, or gives it back.
+    pub(super) fn set_full(&mut self, full: bool) -> Result<()> {
+        match self {
+            Self::Folder(_) => Ok(()),
+            Self::Small(disk) if full => disk.fill().context("filling the disk"),
+            Self::Small(disk) => disk.free().context("freeing the disk"),
         }
-        self.since.get_or_insert_with(Instant::now);
+    }
+
+    /// How long it was full.
+    pub(super) fn full(&self) -> Duration {
+        match self {
+            Self::Folder(_) => Duration::ZERO,
+            Self::Small(disk) => disk.full(),
+        }
+    }
+
+    /// Copies the data to where it stays, for whoever looks into what went wrong.
+    pub(super) fn keep(&self, folder: &Path) -> Result<()> {
+        fs::create_dir_all(folder)?;
+        for file in fs::read_dir(self.data())? {
+            let file = file?;
+            fs::copy(file.path(), folder.join(file.file_name()))?;
+        }
         Ok(())
-    }
-
-    /// Gives it back.
-    pub(super) fn free(&mut self) -> Result<()> {
-        if let Some(since) = self.since.take() {
-            self.full += since.elapsed();
-        }
-        match fs::remove_file(self.filler()) {
-            Err(error) if error.kind() != ErrorKind::NotFound => Err(error).context("freeing the disk"),
-            Ok(()) | Err(_) => Ok(()),
-        }
-    }
-
-    /// Leaves the data where it is, for whoever looks into what went wrong; the folder.
-    pub(super) fn keep(&mut self) -> PathBuf {
-        self.small = false;
-        self.folder.disable_cleanup(true);
-        self.folder.path().to_owned()
-    }
-
-    fn filler(&self) -> PathBuf {
-        self.folder.path().join("filler")
-    }
-}
-
-impl Drop for Disk {
-    fn drop(&mut self) {
-        if self.small {
-            // At once or once nobody uses it any more.
-            let _ = Command::new("umount").arg("--lazy").arg(self.folder.path() as &Path).status();
-        }
     }
 }
