@@ -18,6 +18,11 @@ Exit codes:
   1  a failure, for example an address that is in use
   2  wrong usage, or a mistake in the configuration";
 
+const LOG_EXIT_CODES: &str = "\
+Exit codes:
+  0  it is sound, or has been repaired
+  1  it is damaged, or can't be looked at";
+
 const EXAMPLES: &str = "\
 Examples:
   relay serve
@@ -75,12 +80,38 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// About a directory that `--data` names, while no relay uses it
+    #[command(disable_help_subcommand = true)]
+    Log {
+        /// What about it.
+        #[command(subcommand)]
+        command: LogCommand,
+    },
     /// About the configuration
     #[command(disable_help_subcommand = true)]
     Config {
         /// What about it.
         #[command(subcommand)]
         command: ConfigCommand,
+    },
+}
+
+/// What `relay log` can do.
+#[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
+pub enum LogCommand {
+    /// Look at every byte and say all that is wrong; nothing is changed
+    #[command(after_long_help = LOG_EXIT_CODES)]
+    Check {
+        /// The directory
+        dir: PathBuf,
+    },
+    /// Go on with what is whole, say exactly what is lost, and set aside what was damaged
+    ///
+    /// If anything that was stored may be lost, the store has a new epoch, so that receivers are told.
+    #[command(after_long_help = LOG_EXIT_CODES)]
+    Repair {
+        /// The directory
+        dir: PathBuf,
     },
 }
 

@@ -21,6 +21,21 @@ pub(super) struct Producers {
     claims: u64,
 }
 
+/// What is known of a producer, for an engine that writes it down.
+#[derive(Debug)]
+pub(super) struct Remembered<'a> {
+    pub(super) id: ProducerId,
+    pub(super) epoch: u32,
+    /// Microseconds that it is remembered for.
+    pub(super) keep: u64,
+    /// When it was claimed or released, or sent its last message.
+    pub(super) last_time: u64,
+    pub(super) stored: &'a HashMap<ChannelId, Last>,
+}
+
+/// The last pseq that is stored, and where that is.
+pub(super) type Last = (u64, Seq);
+
 #[derive(Debug)]
 struct Producer {
     claim: Claim,
@@ -30,7 +45,7 @@ struct Producer {
     keep: u64,
     /// When it was claimed or released, or sent its last message.
     last_time: u64,
-    stored: HashMap<ChannelId, (u64, Seq)>,
+    stored: HashMap<ChannelId, Last>,
 }
 
 impl Producers {
@@ -104,12 +119,12 @@ impl Producers {
     }
 
     /// What was known before of what a stamp is about: for [`restore`](Self::restore).
-    pub(super) fn stored(&self, stamp: &Stamp, channel: &ChannelId) -> Option<(u64, Seq)> {
+    pub(super) fn stored(&self, stamp: &Stamp, channel: &ChannelId) -> Option<Last> {
         self.known.get(&stamp.claim.producer)?.stored.get(channel).copied()
     }
 
     /// Takes back that a batch was stored.
-    pub(super) fn restore(&mut self, stamp: &Stamp, channel: &ChannelId, before: Option<(u64, Seq)>) {
+    pub(super) fn restore(&mut self, stamp: &Stamp, channel: &ChannelId, before: Option<Last>) {
         let Some(producer) = self.known.get_mut(&stamp.claim.producer) else { return };
         let known = match before {
             Some(before) => producer.stored.insert(channel.clone(), before),
@@ -141,12 +156,16 @@ impl Producers {
         }
     }
 
-    /// All that is known: each producer's id, epoch, microseconds to keep it, time, and what is stored of it where.
-    pub(super) fn all(
-        &self,
-    ) -> impl Iterator<Item = (ProducerId, u32, u64, u64, &HashMap<ChannelId, (u64, Seq)>)> {
+    /// All that is known.
+    pub(super) fn all(&self) -> impl Iterator<Item = Remembered<'_>> {
         let known = self.known.iter();
-        known.map(|(id, known)| (*id, known.claim.epoch, known.keep, known.last_time, &known.stored))
+        known.map(|(id, known)| Remembered {
+            id: *id,
+            epoch: known.claim.epoch,
+            keep: known.keep,
+            last_time: known.last_time,
+            stored: &known.stored,
+        })
     }
 
     pub(super) fn expire(&mut self, now: u64) {

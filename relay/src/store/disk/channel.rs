@@ -163,7 +163,8 @@ impl Channel {
 
     /// Where a page that begins after a position has to end: before what a crash may have cost.
     pub(super) fn until(&self, after: Seq) -> Option<Seq> {
-        self.crashes.iter().map(|crash| crash.last).find(|last| *last > after)
+        let from = after.max(self.gone_through);
+        self.crashes.iter().map(|crash| crash.last).find(|last| *last > from)
     }
 }
 

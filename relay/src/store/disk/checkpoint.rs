@@ -15,7 +15,7 @@ use super::{
     state::State,
     volume::{self, Volume},
 };
-use crate::store::producers::Producers;
+use crate::store::producers::{Producers, Remembered};
 
 /// The file's name.
 pub(super) const NAME: &str = "checkpoint";
@@ -23,7 +23,7 @@ pub(super) const NAME: &str = "checkpoint";
 const MAGIC: &[u8; 8] = b"RLOGCKP1";
 
 /// A place of the log, and what was known there.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Checkpoint {
     pub(super) at: At,
     /// The last seq that was given, and up to which seqs may have been.
@@ -96,11 +96,11 @@ impl Checkpoint {
             put_channel(&mut out, *id, channel);
         }
         put_count(&mut out, producers.all().count());
-        for (id, epoch, keep, time, stored) in producers.all() {
+        for Remembered { id, epoch, keep, last_time, stored } in producers.all() {
             out.put_slice(&id.0);
             out.put_u32_le(epoch);
             out.put_u64_le(keep);
-            out.put_u64_le(time);
+            out.put_u64_le(last_time);
             let stored = stored.iter().filter_map(|(name, place)| Some((*state.ids.get(name)?, *place)));
             put_count(&mut out, stored.clone().count());
             for (channel, (pseq, seq)) in stored {

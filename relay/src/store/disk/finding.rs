@@ -1,20 +1,28 @@
 //! Looking for a place: by time, and by number from the end; and what trimming lets go by time.
 
-use std::{collections::HashMap, io};
+use std::{collections::HashMap, io, sync::Arc};
 
 use shared::Seq;
 
 use super::{
     Shared,
     reading::{Job, Plan},
-    record,
-    segment::{self, START},
+    record, segment,
     state::State,
+    volume::Blob,
 };
 use crate::store::{Page, selection::Selection};
 
 /// Stretches without anything that is wanted that are passed over for one page.
 const STRETCHES: usize = 16;
+
+/// Where a chunk is: between two places of a segment, or else it is the one that begins with that seq.
+struct Place {
+    blob: Arc<dyn Blob>,
+    from: u32,
+    to: u32,
+    next: Seq,
+}
 
 impl Shared {
     /// The page of a selection that begins after a position, of which a part is to be read.
@@ -45,13 +53,14 @@ impl Shared {
             let recent = state.order.get(at).map_or(state.head, |recent| Seq(recent.first.0 - 1));
             (recent, state.place_of(time))
         };
-        let Some((blob, from, to)) = source else { return Ok(recent) };
-        let mut found = None;
+        let Some(Place { blob, from, to, next }) = source else { return Ok(recent) };
+        let mut first = None;
         segment::each(&*blob, from, to, |record, _| {
-            let is_it = record.sort == record::Sort::Chunk && record.time >= time;
-            found = found.or(is_it.then(|| Seq(record.first.0 - 1)));
+            if first.is_none() && record.sort == record::Sort::Chunk && record.time >= time {
+                first = Some(record.first);
+            }
         })?;
-        Ok(found.map_or(recent, |found| found.min(recent)))
+        Ok(Seq(first.unwrap_or(next).0 - 1).min(recent))
     }
 
     /// The position before the last so many messages that are kept.
@@ -68,8 +77,7 @@ impl Shared {
             .collect();
         let mut have = 0;
         let active = state.active.index.clone_of(&wanted);
-        let segments: Vec<_> =
-            state.segments.iter().map(|kept| std::sync::Arc::clone(&kept.segment)).collect();
+        let segments: Vec<_> = state.segments.iter().map(|kept| Arc::clone(&kept.segment)).collect();
         drop(state);
         for index in std::iter::once(&active).chain(segments.iter().rev().map(|segment| &segment.index)) {
             for (id, gone) in &wanted {
@@ -101,8 +109,8 @@ impl Shared {
 }
 
 impl State {
-    /// Where on the disk the first chunk may be that is at least this new.
-    fn place_of(&self, time: u64) -> Option<(std::sync::Arc<dyn super::volume::Blob>, u32, u32)> {
+    /// Where on the disk the first chunk is that is at least this new.
+    fn place_of(&self, time: u64) -> Option<Place> {
         let at = self.segments.partition_point(|kept| kept.segment.index.last_time() < time);
         let (blob, index, end) = match self.segments.get(at) {
             Some(kept) => (&kept.segment.blob, &kept.segment.index, kept.segment.length),
@@ -112,7 +120,8 @@ impl State {
             return None;
         }
         let (from, to) = index.stretch(|landmark| landmark.time < time);
-        Some((std::sync::Arc::clone(blob), from.max(START), to.map_or(end, |(to, _)| to)))
+        let (to, next) = to.unwrap_or((end, Seq(u64::MAX)));
+        Some(Place { blob: Arc::clone(blob), from, to, next })
     }
 
     /// Lets go what is too old at this time: messages, and channels.

@@ -16,8 +16,8 @@ use super::{
     volume::{self, Blob, Volume},
 };
 
-/// Bytes of a segment between two landmarks.
-const STRIDE: u32 = 256 * 1024;
+/// Bytes of a segment between two landmarks; the small segments of tests have several too.
+const STRIDE: u32 = if cfg!(test) { 300 } else { 256 * 1024 };
 /// Bytes of an entry in the file.
 const ENTRY: usize = 20;
 const MAGIC: &[u8; 8] = b"RLOGIDX1";
@@ -69,8 +69,6 @@ pub(super) struct Index {
     landmarks: Vec<Landmark>,
     last: Seq,
     last_time: u64,
-    /// Bytes of chunks' records.
-    bytes: u64,
     file: Option<Arc<dyn Blob>>,
     /// Where the entries begin there.
     entries_at: u64,
@@ -85,6 +83,15 @@ pub(super) struct Of {
     pub(super) length: u32,
     /// The CRC of its last record.
     pub(super) tip: u32,
+}
+
+/// An index as it was found beside its segment.
+#[derive(Debug)]
+pub(super) struct Loaded {
+    pub(super) index: Index,
+    /// The names of its channels.
+    pub(super) names: Vec<(u32, ChannelId)>,
+    pub(super) of: Of,
 }
 
 impl Entry {
@@ -121,7 +128,6 @@ impl Index {
         }
         self.last = entry.last();
         self.last_time = header.time;
-        self.bytes += u64::from(length);
         let part = self.parts.entry(header.channel).or_insert_with(|| Part {
             first: header.first,
             last: header.first,
@@ -147,11 +153,6 @@ impl Index {
         self.parts.is_empty()
     }
 
-    /// The first message; of a segment without any, the greatest seq.
-    pub(super) fn first(&self) -> Seq {
-        self.landmarks.first().map_or(Seq(u64::MAX), |landmark| landmark.first)
-    }
-
     /// The last message; 0: none.
     pub(super) fn last(&self) -> Seq {
         self.last
@@ -160,11 +161,6 @@ impl Index {
     /// The time of the last chunk.
     pub(super) fn last_time(&self) -> u64 {
         self.last_time
-    }
-
-    /// Bytes of chunks' records.
-    pub(super) fn bytes(&self) -> u64 {
-        self.bytes
     }
 
     /// What there is of a channel.
@@ -262,7 +258,7 @@ impl Index {
         for number in [of.number, of.through, of.length.into(), of.tip.into()] {
             head.put_u64_le(number);
         }
-        for number in [self.last.0, self.last_time, self.bytes] {
+        for number in [self.last.0, self.last_time] {
             head.put_u64_le(number);
         }
         head.put_u32_le(u32::try_from(self.parts.len()).unwrap_or(u32::MAX));
@@ -294,17 +290,14 @@ impl Index {
         head.append(&mut entries);
         volume::replace(volume, &file_name(of.number), &head)?;
         match Self::load(volume, of.number)? {
-            Some((index, _, found)) if found == of => Ok(index),
+            Some(Loaded { index, of: found, .. }) if found == of => Ok(index),
             _ => Err(io::Error::other("an index is not what was written")),
         }
     }
 
     /// Reads the index that stands beside a segment, with the names of its channels; none if there is none that is
     /// whole.
-    pub(super) fn load(
-        volume: &dyn Volume,
-        number: u64,
-    ) -> io::Result<Option<(Self, Vec<(u32, ChannelId)>, Of)>> {
+    pub(super) fn load(volume: &dyn Volume, number: u64) -> io::Result<Option<Loaded>> {
         let file = match volume.open(&file_name(number)) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -328,10 +321,9 @@ impl Index {
         let mut rest = &bytes[16..];
         let (number, through) = (rest.get_u64_le(), rest.get_u64_le());
         let (of_length, tip) = (rest.get_u64_le() as u32, rest.get_u64_le() as u32);
-        let (last, last_time, record_bytes) = (Seq(rest.get_u64_le()), rest.get_u64_le(), rest.get_u64_le());
+        let (last, last_time) = (Seq(rest.get_u64_le()), rest.get_u64_le());
         let (parts, landmarks) = (rest.get_u32_le(), rest.get_u32_le());
-        let mut index =
-            Self { last, last_time, bytes: record_bytes, entries_at: head.into(), ..Self::default() };
+        let mut index = Self { last, last_time, entries_at: head.into(), ..Self::default() };
         let (mut names, mut start) = (Vec::new(), 0);
         for _ in 0..parts {
             let (channel, count) = (rest.get_u32_le(), rest.get_u32_le());
@@ -353,7 +345,7 @@ impl Index {
             return Ok(None);
         }
         index.file = Some(file);
-        Ok(Some((index, names, Of { number, through, length: of_length, tip })))
+        Ok(Some(Loaded { index, names, of: Of { number, through, length: of_length, tip } }))
     }
 
     /// Whether it says the same as another about where chunks are.

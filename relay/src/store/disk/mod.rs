@@ -2,20 +2,26 @@
 //! appended meanwhile. The newest chunks are in memory too.
 //!
 //! - [`record`]: what the log consists of; [`segment`]: its files; [`index`]: where in them a channel's chunks are.
-//! - [`writer`]: a thread that commits in groups what stands in the [`queue`]; [`care`]: one that gives space back.
+//! - [`writer`]: a thread that commits in a [`group`] what stands in the [`queue`], at the [`end`] of the log; [`care`]:
+//!   one that gives space back.
 //! - [`state`], [`channel`]: what is known; [`reading`]: how pages come to be; [`finding`]: where to begin.
 //! - [`open`]: from the files to the state, with the [`checkpoint`] and the [`identity`]; [`volume`]: the directory.
+//! - [`examination`]: every byte looked at; [`repair`]: what `relay log` says and does.
 
 mod care;
 mod channel;
 mod checkpoint;
+mod end;
+mod examination;
 mod finding;
+mod group;
 mod identity;
 mod index;
 mod open;
 mod queue;
 mod reading;
 mod record;
+mod repair;
 mod segment;
 mod state;
 #[cfg(test)]
@@ -34,10 +40,12 @@ use std::{
 };
 
 use care::{Care, Caring};
+use end::Log;
 pub use open::OpenError;
 use open::{Opened, Opening};
 use queue::{Claiming, Queue, Work};
 use reading::{Lately, Names, Plan};
+pub use repair::{Report, check, repair};
 use shared::{
     ChannelId, Epoch, Seq,
     sender::{Levels, ProducerId},
@@ -45,7 +53,7 @@ use shared::{
 use state::{Limits, State};
 use tokio::sync::oneshot;
 use volume::{Directory, Volume};
-use writer::{Log, Writer};
+use writer::Writer;
 
 use super::{
     Answer, Batch, Bounds, ChannelStore, Claim, Done, Durability, Page, ReadError, Refused, Retention,

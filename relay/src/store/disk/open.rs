@@ -3,20 +3,21 @@
 //! was written is refused, and `relay log repair` can say what it costs.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet, VecDeque},
+    collections::{BTreeMap, HashSet},
     io,
     path::Path,
     sync::Arc,
 };
 
 use bytes::BufMut as _;
-use shared::{Epoch, Seq};
+use shared::{ChannelId, Epoch, Seq};
 
 use super::{
     channel::Channel,
     checkpoint::{self, At, Checkpoint},
+    examination::Examination,
     identity::Identity,
-    index::{self, Index},
+    index::{self, Index, Loaded},
     record::{self, Found, HEADER, Header, Sort},
     segment::{self, START, Scan, Segment, Trouble},
     state::{Active, Limits, Sealed, State},
@@ -69,8 +70,11 @@ pub(super) struct Opening<'a> {
     pub(super) limits: Limits,
     pub(super) producers: usize,
     pub(super) now: u64,
-    pub(super) rules: &'a dyn Fn(&shared::ChannelId) -> (Durability, Retention),
+    pub(super) rules: &'a dyn Fn(&ChannelId) -> (Durability, Retention),
 }
+
+/// Segments by their numbers, with up to which number each stands.
+type Files = BTreeMap<u64, (u64, Arc<dyn Blob>)>;
 
 /// A log that was opened.
 pub(super) struct Opened {
@@ -131,35 +135,13 @@ impl Opening<'_> {
         let blob = segment::create(self.volume, &segment::file_name(1), 1, 1)?;
         blob.sync()?;
         let at = At { segment: 1, offset: START, tip: 0, clean: true };
-        let state = self.empty(1, blob);
+        let state = State::empty(self.limits, Active::new(1, blob));
         let checkpoint =
             Checkpoint::encode(at, (Seq::ZERO, Seq::ZERO), &state, &Producers::new(self.producers));
         volume::replace(self.volume, checkpoint::NAME, &checkpoint)?;
         let identity = Identity::new();
         identity.write(self.volume)?;
         Ok(identity.epoch)
-    }
-
-    fn empty(&self, number: u64, blob: Arc<dyn Blob>) -> State {
-        State {
-            head: Seq::ZERO,
-            time: 0,
-            ids: HashMap::new(),
-            channels: HashMap::new(),
-            next_id: 1,
-            present: 0,
-            segments: VecDeque::new(),
-            active: Active { number, blob, index: Index::default(), live: 0, end: START },
-            order: VecDeque::new(),
-            recent: 0,
-            recent_bytes: 0,
-            recent_after: Seq::ZERO,
-            gone_through: BTreeMap::new(),
-            firsts: BTreeMap::new(),
-            bytes: 0,
-            crashes: Vec::new(),
-            limits: self.limits,
-        }
     }
 
     fn damaged(&self, what: String) -> OpenError {
@@ -179,18 +161,21 @@ impl Opening<'_> {
             return Err(self.damaged(format!("{} is not there", segment::file_name(at.segment))));
         }
         let blob = Arc::clone(&files[&last].1);
-        let mut state = self.empty(last, blob);
+        let mut state = State::empty(self.limits, Active::new(last, blob));
         let mut producers = Producers::new(self.producers);
         let mut replay = Replay::begin(checkpoint, &mut state, &mut producers, self.now);
         let (mut unindexed, mut end) = (Vec::new(), None);
         for (number, (through, blob)) in &files {
             let name = segment::file_name(*number);
-            let indexed = Index::load(self.volume, *number)?.map(|(index, _, of)| (index, of));
+            let beside = Index::load(self.volume, *number)?;
             let length = segment::offset(blob.len()?);
-            let fits =
-                indexed.filter(|(_, of)| (of.number, of.through, of.length) == (*number, *through, length));
+            let fits = beside.filter(|Loaded { of, .. }| {
+                (of.number, of.through, of.length) == (*number, *through, length)
+            });
             let before = state.segments.back().map_or(Seq::ZERO, |kept| kept.segment.index.last());
-            if let Some((mut index, of)) = fits.filter(|_| *number < at.segment && *number < last) {
+            if let Some(Loaded { mut index, of, .. }) =
+                fits.filter(|_| *number < at.segment && *number < last)
+            {
                 index.starts_after(before);
                 let segment = Segment {
                     number: *number,
@@ -267,8 +252,8 @@ impl Opening<'_> {
     }
 
     /// The segments by their numbers; what another stands for is a leftover and goes, and so do indices of nothing.
-    fn segments(&self) -> Result<BTreeMap<u64, (u64, Arc<dyn Blob>)>, OpenError> {
-        let mut files: BTreeMap<u64, (u64, Arc<dyn Blob>)> = BTreeMap::new();
+    fn segments(&self) -> Result<Files, OpenError> {
+        let mut files = Files::new();
         let mut covered = 0;
         let names = self.volume.list()?;
         let mut numbers: Vec<u64> = names.iter().filter_map(|name| segment::number_of(name)).collect();
@@ -359,6 +344,7 @@ impl Opening<'_> {
         let ids: Vec<u32> = state.channels.keys().copied().collect();
         for id in ids {
             state.find_first(id)?;
+            state.find_gone(id)?;
             state.enforce(id)?;
         }
         state.enforce_all()?;
@@ -410,6 +396,50 @@ fn crashed(state: &mut State, head: Seq, through: Seq, ids: &[u8]) {
     state.crashes.push((head, through));
 }
 
+/// The state of a log that is repaired: what its checkpoint knew, if there is one, and its whole records.
+pub(super) struct Rebuilt {
+    state: State,
+    producers: Producers,
+    replay: Replay,
+    at: At,
+}
+
+impl Rebuilt {
+    /// `blob` is any segment of it.
+    pub(super) fn begin(found: &Examination, blob: Arc<dyn Blob>) -> Self {
+        let mut state = State::empty(Limits::NONE, Active::new(0, blob));
+        let mut producers = Producers::new(usize::MAX);
+        let checkpoint = found.checkpoint.clone().unwrap_or_default();
+        let at = checkpoint.at;
+        let replay = Replay::begin(checkpoint, &mut state, &mut producers, 0);
+        for (id, name) in &found.names {
+            replay.name(&mut state, *id, name.clone(), false);
+        }
+        Self { state, producers, replay, at }
+    }
+
+    /// One more record, which was at this place.
+    pub(super) fn record(&mut self, number: u64, offset: u32, found: &Found, body: &[u8]) {
+        if number > self.at.segment || number == self.at.segment && offset >= self.at.offset {
+            self.replay.record(&mut self.state, &mut self.producers, found, body);
+        }
+    }
+
+    /// The file for a log that ends there.
+    pub(super) fn checkpoint(mut self, end: At, found: &Examination) -> Vec<u8> {
+        for (id, channel) in &mut self.state.channels {
+            match found.channels.get(id) {
+                Some(seen) => (channel.last, channel.messages) = (seen.last, seen.messages),
+                None => (channel.gone_through, channel.gone) = (channel.last, channel.messages),
+            }
+            channel.crashes.clear();
+        }
+        self.state.crashes.clear();
+        let head = self.replay.head.max(found.head());
+        Checkpoint::encode(end, (head, head), &self.state, &self.producers)
+    }
+}
+
 /// The state as records change it.
 struct Replay {
     head: Seq,
@@ -453,6 +483,15 @@ impl Replay {
         if volatile { Durability::Async { flush: std::time::Duration::ZERO } } else { Durability::Sync }
     }
 
+    /// A channel has that number.
+    fn name(&self, state: &mut State, id: u32, name: ChannelId, volatile: bool) {
+        state.next_id = state.next_id.max(id + 1);
+        state.ids.insert(name.clone(), id);
+        let durability = Self::durability(volatile);
+        let channel = state.channels.entry(id);
+        channel.or_insert_with(|| Channel::new(name, durability, EVERYTHING)).durability = durability;
+    }
+
     fn record(&mut self, state: &mut State, producers: &mut Producers, found: &Found, body: &[u8]) {
         let header = &found.header;
         match header.sort {
@@ -468,12 +507,7 @@ impl Replay {
             }
             Sort::Channel => {
                 let Some((name, volatile)) = record::channel_of(body) else { return };
-                let id = header.channel;
-                state.next_id = state.next_id.max(id + 1);
-                state.ids.insert(name.clone(), id);
-                let durability = Self::durability(volatile);
-                let channel = state.channels.entry(id);
-                channel.or_insert_with(|| Channel::new(name, durability, EVERYTHING)).durability = durability;
+                self.name(state, header.channel, name, volatile);
             }
             Sort::Claim => {
                 if let Some((producer, epoch, keep)) = record::claim_of(body) {

@@ -67,7 +67,14 @@ pub(super) type Names = HashMap<u32, ChannelId>;
 
 /// Chunks that were read lately.
 #[derive(Debug, Default)]
-pub(super) struct Lately(Mutex<VecDeque<(Key, usize, Arc<[Arc<Chunk>]>)>>);
+pub(super) struct Lately(Mutex<VecDeque<Block>>);
+
+#[derive(Debug)]
+struct Block {
+    key: Key,
+    cost: usize,
+    chunks: Arc<[Arc<Chunk>]>,
+}
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Key {
@@ -158,7 +165,7 @@ impl State {
             }
             None => return Plan::Given(Page { through: until, ..page }),
         };
-        let (from, to) = index.stretch(|landmark| landmark.first <= after);
+        let (from, to) = index.stretch(|landmark| landmark.first.0 <= after.0 + 1);
         let (to, through) = match to {
             Some((offset, first)) => (offset, Seq(first.0 - 1)),
             None => (end, index.last()),
@@ -326,18 +333,18 @@ impl Lately {
         read: impl FnOnce() -> io::Result<Vec<Arc<Chunk>>>,
     ) -> io::Result<Arc<[Arc<Chunk>]>> {
         let kept = || self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((.., chunks)) = kept().iter().rev().find(|(other, ..)| *other == key) {
-            return Ok(Arc::clone(chunks));
+        if let Some(block) = kept().iter().rev().find(|block| block.key == key) {
+            return Ok(Arc::clone(&block.chunks));
         }
         let chunks: Arc<[Arc<Chunk>]> = read()?.into();
         let cost = chunks.iter().map(|chunk| chunk.cost() as usize).sum::<usize>();
         let mut kept = kept();
-        if cost <= KEPT / 4 && !kept.iter().any(|(other, ..)| *other == key) {
-            kept.push_back((key, cost, Arc::clone(&chunks)));
-            let mut all: usize = kept.iter().map(|(_, cost, _)| cost).sum();
+        if cost <= KEPT / 4 && !kept.iter().any(|block| block.key == key) {
+            kept.push_back(Block { key, cost, chunks: Arc::clone(&chunks) });
+            let mut all: usize = kept.iter().map(|block| block.cost).sum();
             while all > KEPT {
-                let Some((_, cost, _)) = kept.pop_front() else { break };
-                all -= cost;
+                let Some(oldest) = kept.pop_front() else { break };
+                all -= oldest.cost;
             }
         }
         Ok(chunks)

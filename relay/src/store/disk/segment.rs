@@ -167,13 +167,28 @@ fn trouble(blob: &dyn Blob, at: u64, length: u64) -> io::Result<Trouble> {
     let (mut from, mut next) = (0, None);
     while let Some((skipped, found)) = rest.get(from..).and_then(record::find) {
         let start = from + skipped;
-        next = next.or(Some(offset(at + start as u64)));
+        next.get_or_insert_with(|| offset(at + start as u64));
         if u64::from(found.synced) > at {
             return Ok(Trouble::Damaged { next });
         }
         from = start + found.length;
     }
     Ok(Trouble::Torn(length - at))
+}
+
+/// Where the next whole record begins that is not at that place.
+pub(super) fn next_whole(blob: &dyn Blob, at: u32) -> io::Result<Option<u32>> {
+    let mut rest =
+        vec![0; usize::try_from(blob.len()?.saturating_sub(u64::from(at) + 1)).unwrap_or(usize::MAX)];
+    blob.read_exact_at(&mut rest, u64::from(at) + 1)?;
+    Ok(record::find(&rest).map(|(skipped, _)| at + 1 + offset(skipped as u64)))
+}
+
+/// The CRC that the record at that place has of the one before.
+pub(super) fn before(blob: &dyn Blob, at: u32) -> io::Result<u32> {
+    let mut header = [0; HEADER];
+    blob.read_exact_at(&mut header, at.into())?;
+    Ok(record::parse(&header).map_or(0, |found| found.before))
 }
 
 /// Segments are smaller than that.

@@ -13,7 +13,7 @@ use shared::{ChannelId, Seq};
 use super::{
     channel::Channel,
     index::{Entry, Index},
-    record::{HEADER, Header},
+    record::{self, HEADER, Header},
     segment::{START, Segment},
     volume::Blob,
 };
@@ -102,7 +102,18 @@ impl Active {
     }
 }
 
+impl Active {
+    /// A segment whose records are not known yet.
+    pub(super) fn new(number: u64, blob: Arc<dyn Blob>) -> Self {
+        Self { number, blob, index: Index::default(), live: 0, end: START }
+    }
+}
+
 impl Limits {
+    /// There are none.
+    pub(super) const NONE: Self =
+        Self { memory: u64::MAX, disk: u64::MAX, channels: usize::MAX, idle: Duration::MAX };
+
     pub(super) fn of(settings: &StoreSettings, disk: u64) -> Self {
         let memory = settings.memory.saturating_sub(settings.encodings);
         Self { memory, disk, channels: settings.channels, idle: settings.channel_idle }
@@ -110,6 +121,29 @@ impl Limits {
 }
 
 impl State {
+    /// Of a log without channels and sealed segments.
+    pub(super) fn empty(limits: Limits, active: Active) -> Self {
+        Self {
+            head: Seq::ZERO,
+            time: 0,
+            ids: HashMap::new(),
+            channels: HashMap::new(),
+            next_id: 1,
+            present: 0,
+            segments: VecDeque::new(),
+            active,
+            order: VecDeque::new(),
+            recent: 0,
+            recent_bytes: 0,
+            recent_after: Seq::ZERO,
+            gone_through: BTreeMap::new(),
+            firsts: BTreeMap::new(),
+            bytes: 0,
+            crashes: Vec::new(),
+            limits,
+        }
+    }
+
     /// A channel by its name.
     pub(super) fn named(&self, name: &ChannelId) -> Option<(u32, &Channel)> {
         let id = *self.ids.get(name)?;
@@ -256,7 +290,7 @@ impl State {
     pub(super) fn let_go(&mut self, id: u32) -> io::Result<()> {
         let oldest = self.oldest(id)?;
         let Some(channel) = self.channels.get_mut(&id) else { return Ok(()) };
-        let Some(Oldest { segment, first, last, count, cost, length }) = oldest else {
+        let Some(Oldest { segment, first, last, count, cost, length, .. }) = oldest else {
             // Nothing is left, whatever was thought.
             self.firsts.remove(&channel.first);
             channel.first = Seq::ZERO;
@@ -304,6 +338,7 @@ impl State {
                 last: chunk.last(),
                 count: chunk.count(),
                 cost: chunk.cost(),
+                offset: 0,
                 length: 0,
             }));
         }
@@ -339,17 +374,9 @@ impl State {
         if let Some(time) = channel.first_time {
             return Ok(Some(time));
         }
-        let first = channel.first;
-        let time = match channel.recent_at(first) {
+        let time = match channel.recent_at(channel.first) {
             Some(chunk) => Some(chunk.time()),
-            None => {
-                let Some(oldest) = self.oldest(id)? else { return Ok(None) };
-                let offset = self.channels.get(&id).and_then(|c| c.window.front()).map(|entry| entry.offset);
-                let (Some(number), Some(offset)) = (oldest.segment, offset) else { return Ok(None) };
-                let mut header = [0; HEADER];
-                self.blob(number).read_exact_at(&mut header, offset.into())?;
-                super::record::parse(&header).map(|found| found.header.time)
-            }
+            None => self.oldest_header(id)?.map(|header| header.time),
         };
         if let Some(channel) = self.channels.get_mut(&id) {
             channel.first_time = time;
@@ -357,8 +384,32 @@ impl State {
         Ok(time)
     }
 
+    /// Learns from the first chunk that is kept what is gone: more may be than a checkpoint knew of.
+    pub(super) fn find_gone(&mut self, id: u32) -> io::Result<()> {
+        let header = self.oldest_header(id)?;
+        let Some(channel) = self.channels.get_mut(&id) else { return Ok(()) };
+        let (through, count) = match header {
+            Some(header) => (header.prev, header.ordinal),
+            None => (channel.last, channel.messages),
+        };
+        self.gone_through.remove(&channel.gone_through);
+        (channel.gone_through, channel.gone) = (through, count);
+        if through > Seq::ZERO {
+            self.gone_through.insert(through, id);
+        }
+        Ok(())
+    }
+
+    /// The header of the oldest chunk of a channel; none if it has none on the disk.
+    fn oldest_header(&mut self, id: u32) -> io::Result<Option<Header>> {
+        let Some(Oldest { segment: Some(number), offset, .. }) = self.oldest(id)? else { return Ok(None) };
+        let mut header = [0; HEADER];
+        self.blob(number).read_exact_at(&mut header, offset.into())?;
+        Ok(record::parse(&header).map(|found| found.header))
+    }
+
     /// The file of a segment.
-    pub(super) fn blob(&self, number: u64) -> &Arc<dyn Blob> {
+    fn blob(&self, number: u64) -> &Arc<dyn Blob> {
         match self.segments.binary_search_by_key(&number, |kept| kept.segment.number) {
             Ok(at) => &self.segments[at].segment.blob,
             Err(_) => &self.active.blob,
@@ -384,6 +435,7 @@ struct Oldest {
     last: Seq,
     count: u64,
     cost: u64,
+    offset: u32,
     length: u64,
 }
 
@@ -395,6 +447,7 @@ impl Oldest {
             last: entry.last(),
             count: entry.count.into(),
             cost: entry.cost(),
+            offset: entry.offset,
             length: entry.length.into(),
         }
     }

@@ -2,7 +2,7 @@
 //! that was promised, and then tells the tail and whoever waits.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashSet,
     io, mem,
     sync::{Arc, mpsc},
     time::{Duration, Instant},
@@ -16,14 +16,15 @@ use super::{
     care::Care,
     channel::Channel,
     checkpoint::{At, Checkpoint},
+    end::Log,
+    group::{Group, Planned, Reply},
     queue::{Claiming, Queue, Taken, Work},
-    record::{self, Context, Header, Sort},
+    record::{self, Header, Sort},
     segment::{self, START, Segment},
     state::{Active, Sealed, State},
-    volume::Blob,
 };
 use crate::store::{
-    Batch, Claim, Durability, Receipt, Refused, Stamp, Stored,
+    Batch, Claim, Durability, Receipt, Refused,
     chunk::{Chunk, Place},
     producers::Producers,
 };
@@ -53,52 +54,6 @@ pub(super) struct Writer {
     /// Why nothing is written any more.
     pub(super) failed: Option<String>,
     pub(super) full: bool,
-}
-
-/// The end of the log.
-#[derive(Debug)]
-pub(super) struct Log {
-    pub(super) number: u64,
-    pub(super) blob: Arc<dyn Blob>,
-    pub(super) end: u32,
-    pub(super) tip: u32,
-    /// Up to where it is on the disk itself.
-    pub(super) synced: u32,
-    /// Up to where a record says so.
-    pub(super) noted: u32,
-    pub(super) buffer: Vec<u8>,
-}
-
-/// What a group does once it is written.
-#[derive(Debug, Default)]
-struct Group {
-    chunks: Vec<Planned>,
-    replies: Vec<Reply>,
-    /// What producers had before.
-    undo: Vec<(Stamp, ChannelId, Option<(u64, Seq)>)>,
-    claims: Vec<(Claim, u64, u64)>,
-    /// It has to be on the disk itself before anybody is told.
-    sync: bool,
-    /// Otherwise it has to be there so long after.
-    flush: Option<Duration>,
-    tips: HashMap<u32, (Seq, u64)>,
-    head: Seq,
-}
-
-#[derive(Debug)]
-struct Planned {
-    id: u32,
-    chunk: Arc<Chunk>,
-    stamp: Option<Stamp>,
-    durability: Durability,
-    record: Option<(Header, u32, u32)>,
-}
-
-#[derive(Debug)]
-enum Reply {
-    Append(oneshot::Sender<Result<Receipt, Refused>>, Result<Receipt, Refused>),
-    Claim(oneshot::Sender<Result<Claim, Refused>>, Result<Claim, Refused>, u64),
-    Open(oneshot::Sender<Result<Stored, Refused>>, Result<Stored, Refused>),
 }
 
 impl Writer {
@@ -457,81 +412,6 @@ impl Writer {
                     Work::Open { settle, .. } => drop(settle.send(Err(retry))),
                     Work::Close(settle) => drop(settle.send(Ok(()))),
                     Work::Release(..) | Work::Expire(_) => {}
-                }
-            }
-        }
-    }
-}
-
-impl Group {
-    /// Whether it has something for the log.
-    fn writes(&self) -> bool {
-        !self.chunks.is_empty() || !self.claims.is_empty()
-    }
-}
-
-impl Log {
-    fn context(&self) -> Context {
-        Context { before: self.tip, synced: self.synced }
-    }
-
-    fn put(&mut self, header: &Header, body: &[u8]) {
-        let (before, context) = (self.buffer.len(), self.context());
-        self.tip = record::put(&mut self.buffer, context, header, &[body]);
-        self.end += segment::offset((self.buffer.len() - before) as u64);
-    }
-
-    /// Its header, and where it stands.
-    fn put_chunk(&mut self, id: u32, chunk: &Chunk, stamp: Option<&Stamp>) -> (Header, u32, u32) {
-        let (before, offset, place) = (self.buffer.len(), self.end, chunk.place());
-        let context = self.context();
-        self.tip = record::put_chunk(&mut self.buffer, context, id, place, chunk.messages(), stamp);
-        let length = segment::offset((self.buffer.len() - before) as u64);
-        self.end += length;
-        let Place { first, prev, ordinal, time } = place;
-        let count = u16::try_from(chunk.count()).unwrap_or(u16::MAX);
-        (Header { count, channel: id, first, prev, ordinal, time, ..Header::of(Sort::Chunk) }, offset, length)
-    }
-
-    /// Notes what is on the disk, so that damage to it is told from what was being written. It is no harm if the note
-    /// is lost.
-    fn note(&mut self) {
-        let (start, tip) = (self.end, self.tip);
-        self.buffer.clear();
-        self.put(&Header::of(Sort::Synced), &[]);
-        let written = self.blob.write_at(&self.buffer, start.into());
-        if written.is_err() {
-            (self.end, self.tip) = (start, tip);
-            let _ = self.blob.cut(start.into());
-        }
-        self.noted = self.synced;
-    }
-}
-
-impl Reply {
-    /// Turns what would have been confirmed into a refusal.
-    fn refuse(&mut self, refused: Refused, producers: &mut Producers) {
-        match self {
-            Self::Append(_, outcome) if outcome.is_ok() => *outcome = Err(refused),
-            Self::Claim(_, outcome, now) => {
-                if let Ok(claim) = *outcome {
-                    producers.release(claim, *now);
-                    *outcome = Err(refused);
-                }
-            }
-            Self::Open(_, outcome) if outcome.is_ok() => *outcome = Err(refused),
-            Self::Append(..) | Self::Open(..) => {}
-        }
-    }
-
-    /// Tells whoever waits; who does not wait for a claim any more will not release it.
-    fn send(self, producers: &mut Producers) {
-        match self {
-            Self::Append(settle, outcome) => drop(settle.send(outcome)),
-            Self::Open(settle, outcome) => drop(settle.send(outcome)),
-            Self::Claim(settle, outcome, now) => {
-                if let Err(Ok(claim)) = settle.send(outcome) {
-                    producers.release(claim, now);
                 }
             }
         }

@@ -1,5 +1,9 @@
 //! Laws of the engine that others need not keep.
 
+mod damage;
+mod forgetful;
+mod power;
+
 use std::{
     sync::{
         Arc,
