@@ -4,7 +4,7 @@
 //! All numbers are little-endian. The file is replaced as a whole; a CRC-32 of everything behind it tells whether it is
 //! what was written.
 
-use std::io;
+use std::{collections::HashMap, io};
 
 use bytes::{Buf as _, BufMut as _};
 use shared::{ChannelId, Seq, sender::ProducerId};
@@ -34,6 +34,17 @@ pub(super) struct Checkpoint {
     pub(super) crashes: Vec<(Seq, Seq)>,
     pub(super) channels: Vec<(u32, Known)>,
     pub(super) producers: Vec<Producer>,
+}
+
+/// A checkpoint that is to be written.
+#[derive(Debug)]
+pub(super) struct Saved {
+    /// The file.
+    pub(super) bytes: Vec<u8>,
+    /// In which segment it belongs: those before are not needed to know the state.
+    pub(super) segment: u64,
+    /// Up to where each channel's messages are gone, as it says.
+    pub(super) gone: HashMap<u32, Seq>,
 }
 
 /// Where in the log a checkpoint belongs.

@@ -177,8 +177,9 @@ impl Disk {
             flush: None,
             failed: None,
             full: false,
+            resting: None,
         };
-        let caring = Caring::new(Arc::clone(&shared), end.checkpointed);
+        let caring = Caring::new(Arc::clone(&shared), Arc::clone(&queue), end.checkpointed);
         let threads = vec![
             std::thread::Builder::new().name("relay-log".into()).spawn(|| writer.run())?,
             std::thread::Builder::new().name("relay-care".into()).spawn(move || caring.run(&tasks))?,

@@ -15,7 +15,13 @@ mod report;
 mod senders;
 mod servers;
 
-use std::{collections::BTreeMap, fs, io::Write as _, path::PathBuf, time::Duration};
+use std::{
+    collections::{BTreeMap, btree_map::Entry},
+    fs,
+    io::Write as _,
+    path::PathBuf,
+    time::Duration,
+};
 
 use anyhow::{Context as _, Result, ensure};
 use serde::{Deserialize, Serialize};
@@ -241,10 +247,13 @@ fn one(
     histories: &mut BTreeMap<histories::Kind, History>,
 ) -> Result<Figures> {
     if let Some(kind) = work.history() {
-        if !histories.contains_key(&kind) {
-            histories.insert(kind, History::make(kind, place, scale).context("what is to be read")?);
-        }
-        return read(place, work, &histories[&kind]);
+        let history = match histories.entry(kind) {
+            Entry::Occupied(made) => made.into_mut(),
+            Entry::Vacant(room) => {
+                room.insert(History::make(kind, place, scale).context("what is to be read")?)
+            }
+        };
+        return read(place, work, history);
     }
     let data = Folder::new(place.folder.join("data"))?;
     let start = |keeping| server.start(place, data.path(), keeping);
