@@ -255,7 +255,7 @@ async fn a_directory_that_can_not_be_written_to_is_refused() {
             "permission denied"
         }
     };
-    let data = disk.as_ref().map_or(folder.path(), SmallDisk::path).join("data");
+    let data = disk.as_ref().map_or_else(|_| folder.path(), SmallDisk::path).join("data");
     let said = refused(&data).await.stderr;
     assert_eq!(said, format!("error: cannot use {} for messages: {expected}\n", data.display()));
 }
