@@ -22,7 +22,7 @@ pub(super) fn check(history: &History, index: &Index, found: &mut Violations) {
 }
 
 fn stream(file: &OutputFile, index: &Index, found: &mut Violations) {
-    let mut stream = Stream::new(file.name, 0, true);
+    let mut stream = Stream::over_crashes(file.name);
     let mut gaps = file.gaps.clone();
     gaps.sort_by_key(|gap| gap.before);
     // What was told again after a kill is the same gap.

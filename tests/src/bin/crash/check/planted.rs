@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     content::{Content, Ident, SPOOLERS},
-    history::{Ack, Event, Hello, History, Message, RawSession, Run, Session},
+    history::{Ack, Event, Gap, Hello, History, Message, RawSession, Run, Session},
 };
 
 fn laws(history: &History) -> Vec<Law> {
@@ -293,6 +293,19 @@ fn lines_of_a_spool_that_are_lost_or_change_places_are_found() {
         let (first, second) = (stored(108).content, stored(109).content);
         everywhere(history, 108, |m| m.content = second.clone());
         everywhere(history, 109, |m| m.content = first.clone());
+    });
+}
+
+#[test]
+fn a_file_may_have_what_was_lost_in_a_crash_and_was_sent_again() {
+    planted(&[], |history| {
+        let mut again = stored(7);
+        (again.seq, again.prev) = (101, 6);
+        everywhere(history, 101, |message| *message = again.clone());
+        history.lanes[3].acks.clear();
+        history.files[0].wants = "soft/*";
+        history.files[0].messages = vec![stored(6), stored(7), again];
+        history.files[0].gaps = vec![Gap { channel: SOFT, after: 7, before: 101, reason: Crash }];
     });
 }
 

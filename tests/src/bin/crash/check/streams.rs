@@ -51,6 +51,9 @@ pub(super) struct Stream {
     got: Vec<u64>,
     /// The last number of each producer in each channel.
     numbers: HashMap<(u16, u16), u64>,
+    /// Whether it goes on over crashes: of channels that are not firm a producer sends again what was lost then, also
+    /// if it was seen.
+    outlives: bool,
 }
 
 impl Stream {
@@ -67,7 +70,13 @@ impl Stream {
             told: Vec::new(),
             got: Vec::new(),
             numbers,
+            outlives: false,
         }
+    }
+
+    /// One that is put together over the ends of the relay.
+    pub(super) fn over_crashes(name: &'static str) -> Self {
+        Self { outlives: true, ..Self::new(name, 0, true) }
     }
 
     pub(super) fn gap(&mut self, gap: Gap, found: &mut Violations) {
@@ -126,7 +135,8 @@ impl Stream {
         self.got.push(seq);
         // What an empty one is the index knows.
         let content = index.get(seq).map_or(&message.content, |seen| &seen.content);
-        if let Some(ident) = content.ident()
+        let again = self.outlives && cast::durability(channel) != Durability::Sync;
+        if let Some(ident) = content.ident().filter(|_| !again)
             && let Some(before) = self.numbers.insert((ident.producer, channel), ident.pseq)
             && before >= ident.pseq
         {
