@@ -4,7 +4,7 @@
 //! - [`record`]: what the log consists of; [`segment`]: its files; [`index`]: where in them a channel's chunks are.
 //! - [`writer`]: a thread that commits in a [`group`] what stands in the [`queue`], at the [`end`] of the log; [`care`]:
 //!   one that gives space back.
-//! - [`state`], [`channel`]: what is known; [`reading`]: how pages come to be; [`finding`]: where to begin.
+//! - [`state`], [`channel`]: what is known; [`reading`]: how pages come to be, in memory of the [`pool`]; [`finding`]: where to begin.
 //! - [`open`]: from the files to the state, with the [`checkpoint`] and the [`identity`]; [`volume`]: the directory.
 //! - [`examination`]: every byte looked at; [`repair`]: what `relay log` says and does.
 
@@ -18,6 +18,7 @@ mod group;
 mod identity;
 mod index;
 mod open;
+mod pool;
 mod queue;
 mod reading;
 mod record;

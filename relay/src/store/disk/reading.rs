@@ -7,10 +7,9 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use bytes::Bytes;
 use shared::{ChannelId, Seq};
 
-use super::{index::Entry, record, segment::Segment, state::State, volume::Blob};
+use super::{index::Entry, pool::Pool, record, segment::Segment, state::State, volume::Blob};
 use crate::store::{Page, chunk::Chunk, selection::Selection};
 
 /// Chunks in memory that reading a pattern looks at before it gives what it has: bounds the time of the lock.
@@ -67,7 +66,10 @@ pub(super) type Names = HashMap<u32, ChannelId>;
 
 /// Chunks that were read lately.
 #[derive(Debug, Default)]
-pub(super) struct Lately(Mutex<VecDeque<Block>>);
+pub(super) struct Lately {
+    blocks: Mutex<VecDeque<Block>>,
+    pool: Pool,
+}
 
 #[derive(Debug)]
 struct Block {
@@ -285,7 +287,7 @@ impl Job {
     ) -> io::Result<Found> {
         let segment = match &self.source {
             Source::Active { number, blob } => {
-                let chunks = read_entries(&**blob, *number, name, entries)?;
+                let chunks = read_entries(&lately.pool, &**blob, *number, name, entries)?;
                 let through = chunks.last().map_or(self.after, |chunk| chunk.last());
                 return Ok(Found { chunks, through });
             }
@@ -301,7 +303,7 @@ impl Job {
         let key = Key { number: segment.number, tip: segment.tip, channel: Some(id), place };
         let chunks = lately.get_or(key, || {
             let entries = segment.index.entries(id, place, place + size)?;
-            read_entries(&*segment.blob, segment.number, name, &entries)
+            read_entries(&lately.pool, &*segment.blob, segment.number, name, &entries)
         })?;
         let through = chunks.last().map_or(self.after, |chunk| chunk.last());
         Ok(Found { chunks: chunks.to_vec(), through })
@@ -315,11 +317,15 @@ impl Job {
         lately: &Lately,
     ) -> io::Result<Arc<[Arc<Chunk>]>> {
         match &self.source {
-            Source::Active { number, blob } => Ok(read_stretch(&**blob, *number, from, to, names)?.into()),
+            Source::Active { number, blob } => {
+                Ok(read_stretch(&lately.pool, &**blob, *number, from, to, names)?.into())
+            }
             Source::Sealed(segment) => {
                 let place = from as usize;
                 let key = Key { number: segment.number, tip: segment.tip, channel: None, place };
-                lately.get_or(key, || read_stretch(&*segment.blob, segment.number, from, to, names))
+                lately.get_or(key, || {
+                    read_stretch(&lately.pool, &*segment.blob, segment.number, from, to, names)
+                })
             }
         }
     }
@@ -332,7 +338,7 @@ impl Lately {
         key: Key,
         read: impl FnOnce() -> io::Result<Vec<Arc<Chunk>>>,
     ) -> io::Result<Arc<[Arc<Chunk>]>> {
-        let kept = || self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept = || self.blocks.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(block) = kept().iter().rev().find(|block| block.key == key) {
             return Ok(Arc::clone(&block.chunks));
         }
@@ -353,6 +359,7 @@ impl Lately {
 
 /// The chunks of a channel at these places. What lies together is read at once.
 fn read_entries(
+    pool: &Pool,
     blob: &dyn Blob,
     number: u64,
     name: &ChannelId,
@@ -369,9 +376,8 @@ fn read_entries(
             end = entry.offset.saturating_add(entry.length);
             run += 1;
         }
-        let mut bytes = vec![0; (end - begin.offset) as usize];
-        blob.read_exact_at(&mut bytes, begin.offset.into())?;
-        let bytes = Bytes::from(bytes);
+        let length = (end - begin.offset) as usize;
+        let bytes = pool.filled(length, |bytes| blob.read_exact_at(bytes, begin.offset.into()))?;
         for entry in &rest[..run] {
             let at = (entry.offset - begin.offset) as usize;
             let record = bytes.slice(at..at + entry.length as usize);
@@ -387,15 +393,14 @@ fn read_entries(
 
 /// All chunks between two places.
 fn read_stretch(
+    pool: &Pool,
     blob: &dyn Blob,
     number: u64,
     from: u32,
     to: u32,
     names: &dyn Fn(&[u32]) -> Names,
 ) -> io::Result<Vec<Arc<Chunk>>> {
-    let mut bytes = vec![0; (to - from) as usize];
-    blob.read_exact_at(&mut bytes, from.into())?;
-    let bytes = Bytes::from(bytes);
+    let bytes = pool.filled((to - from) as usize, |bytes| blob.read_exact_at(bytes, from.into()))?;
     let (mut at, mut records, mut ids) = (0, Vec::new(), Vec::new());
     while at < bytes.len() {
         let found = record::parse(&bytes[at..]).filter(|found| at + found.length <= bytes.len());
