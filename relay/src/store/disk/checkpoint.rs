@@ -34,6 +34,8 @@ pub(super) struct Checkpoint {
     pub(super) crashes: Vec<(Seq, Seq)>,
     pub(super) channels: Vec<(u32, Known)>,
     pub(super) producers: Vec<Producer>,
+    /// The sealed segments of which something is kept: they have to be there.
+    pub(super) segments: Vec<u64>,
 }
 
 /// A checkpoint that is to be written.
@@ -120,6 +122,9 @@ impl Checkpoint {
                 out.put_u64_le(seq.0);
             }
         }
+        let kept: Vec<_> = state.segments.iter().filter(|kept| kept.live > 0).collect();
+        put_count(&mut out, kept.len());
+        kept.iter().for_each(|kept| out.put_u64_le(kept.segment.number));
         let crc = crc32fast::hash(&out[12..]);
         out[8..12].copy_from_slice(&crc.to_le_bytes());
         out
@@ -163,7 +168,8 @@ impl Checkpoint {
                 })?,
             })
         })?;
-        Some(Self { at, head, mark, time, next_id, crashes, channels, producers })
+        let segments = take_each(rest, |rest| Some(rest.get_u64_le()))?;
+        Some(Self { at, head, mark, time, next_id, crashes, channels, producers, segments })
     }
 }
 

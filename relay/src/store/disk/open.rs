@@ -160,6 +160,15 @@ impl Opening<'_> {
         if at.segment > last {
             return Err(self.damaged(format!("{} is not there", segment::file_name(at.segment))));
         }
+        // None behind the checkpoint can be gone, and of those before it none of which something was kept.
+        let there = |number: u64| {
+            files.range(..=number).next_back().is_some_and(|(_, (through, _))| *through >= number)
+        };
+        if let Some(missing) =
+            checkpoint.segments.iter().copied().chain(at.segment..=last).find(|n| !there(*n))
+        {
+            return Err(self.damaged(format!("{} is not there", segment::file_name(missing))));
+        }
         let blob = Arc::clone(&files[&last].1);
         let mut state = State::empty(self.limits, Active::new(last, blob));
         let mut producers = Producers::new(self.producers);

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::store::{
     ChannelStore, Refused,
-    disk::{OpenError, examination::Examination, repair::repair_volume},
+    disk::{OpenError, examination::Examination, repair::repair_volume, volume::Volume as _},
 };
 
 fn runtime() -> tokio::runtime::Runtime {
@@ -36,7 +36,6 @@ async fn filled(chunks: usize, clean: bool) -> Forgetful {
 
 /// The file that the relay writes on.
 fn last_segment(disk: &Forgetful) -> String {
-    use crate::store::disk::volume::Volume as _;
     disk.list().unwrap().into_iter().filter(|name| name.ends_with(".log")).max().unwrap()
 }
 
@@ -85,6 +84,22 @@ fn a_byte_that_changed_in_what_was_stored_is_told_and_costs_that_chunk_alone() {
 }
 
 #[test]
+fn a_segment_that_is_gone_is_noticed_though_it_is_an_old_one() {
+    runtime().block_on(async {
+        for clean in [true, false] {
+            let disk = filled(120, clean).await;
+            disk.remove("000000000002.log").unwrap();
+            let refused = Rig::open(disk.clone(), None).map(|_| ()).unwrap_err();
+            assert!(refused.to_string().contains("000000000002.log is not there"), "{refused}");
+            let report = repair_volume(&disk).unwrap();
+            assert!(report.text.contains("lost: "), "{}", report.text);
+            let rig = Rig::open(disk, None).unwrap();
+            assert!(rig.read("**", Seq::ZERO).await.0.len() > 200);
+        }
+    });
+}
+
+#[test]
 fn damage_to_what_was_confirmed_is_told_from_what_was_being_written() {
     runtime().block_on(async {
         let disk = filled(9, false).await;
@@ -118,7 +133,6 @@ fn without_its_checkpoint_a_log_is_made_anew_from_what_is_whole() {
             drop(before);
             disk.flip(file, 40.min(disk.bytes(file).len() - 1));
             if file == "store" {
-                use crate::store::disk::volume::Volume as _;
                 disk.remove(file).unwrap();
             }
             assert!(Rig::open(disk.clone(), None).is_err());

@@ -7,7 +7,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use crate::store::disk::volume::{Blob, Volume};
+use crate::store::disk::volume::{Blob, Patience, Volume};
 
 /// What is written as a whole or not at all.
 const SECTOR: usize = 512;
@@ -214,8 +214,12 @@ impl Blob for Open {
         Ok(self.disk.platter().files[self.file].now.len() as u64)
     }
 
-    fn read_at(&self, into: &mut [u8], offset: u64) -> io::Result<usize> {
-        let platter = self.disk.platter();
+    fn read_at(&self, into: &mut [u8], offset: u64, patience: Patience) -> io::Result<usize> {
+        let mut platter = self.disk.platter();
+        // What is in the system's memory is as random as anything else.
+        if patience == Patience::None && platter.below(2) == 0 {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
         let bytes = platter.files[self.file].now.get(offset as usize..).unwrap_or_default();
         let read = bytes.len().min(into.len());
         into[..read].copy_from_slice(&bytes[..read]);
