@@ -76,7 +76,10 @@ async fn run(play: Play) -> anyhow::Result<bool> {
     report(&mut out, &played)?;
     show(&mut out, &played.history, &violations)?;
     if !violations.is_empty() {
-        writeln!(out, "the relay's data is left in {}", played.keep(play.seed)?.display())?;
+        let folder = played.keep(play.seed)?;
+        let all = violations.iter().map(|Violation { law, what, .. }| format!("{law:?}: {what}\n"));
+        std::fs::write(folder.join("violations"), all.collect::<String>())?;
+        writeln!(out, "all violations, and the relay's data, are in {}", folder.display())?;
     }
     writeln!(out, "seed {}, {} kills: {} violations", play.seed, played.counts.kills, violations.len())?;
     Ok(violations.is_empty())

@@ -33,7 +33,7 @@ pub(super) async fn run(
     let start = |more: &[&str]| {
         let mut command = program::command("recv-client");
         command.env("XDG_STATE_HOME", stage.folder.join("state"));
-        command.args(["-r", &stage.address.to_string(), "-c", wants, "--since", "earliest", "--json"]);
+        command.args(["-r", &stage.address.to_string(), "-c", wants, "--since", "earliest", "--json", "-v"]);
         command.args(["--durable", name]).arg("-o").arg(&output).args(more);
         Program::spawn("recv-client", command)
     };
@@ -92,7 +92,7 @@ impl Outcome {
         for line in stderr.lines().filter(|line| line.contains("gap on ")) {
             match parse_gap(line) {
                 Some(gap) => self.file.gaps.push(gap),
-                None => self.troubles.push(format!("recv-client {} said: {line}", self.file.name)),
+                None => self.troubles.push(format!("recv-client {} said: {stderr}", self.file.name)),
             }
         }
     }
