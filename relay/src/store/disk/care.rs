@@ -20,8 +20,9 @@ use super::{
     volume,
 };
 
-/// So many neighbours are made one, if all of them together are no more than half of a segment.
-const NEIGHBOURS: usize = 8;
+/// So many neighbours are made one, if all of them together are no more than half of a segment. The short logs of tests
+/// have such ones too.
+const NEIGHBOURS: usize = if cfg!(test) { 2 } else { 8 };
 /// Bytes that are written at a time.
 const PIECE: usize = 1 << 20;
 
@@ -53,8 +54,9 @@ pub(super) struct Caring {
 }
 
 impl Caring {
-    pub(super) fn new(shared: Arc<Shared>, queue: Arc<Queue>, checkpointed: u64) -> Self {
-        Self { shared, queue, checkpointed, gone: HashMap::new(), damaged: BTreeSet::new() }
+    /// Nothing is removed before the first checkpoint of this run.
+    pub(super) fn new(shared: Arc<Shared>, queue: Arc<Queue>) -> Self {
+        Self { shared, queue, checkpointed: 0, gone: HashMap::new(), damaged: BTreeSet::new() }
     }
 
     pub(super) fn run(mut self, tasks: &mpsc::Receiver<Care>) {

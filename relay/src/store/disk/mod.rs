@@ -189,7 +189,7 @@ impl Disk {
             full: false,
             resting: None,
         };
-        let caring = Caring::new(Arc::clone(&shared), Arc::clone(&queue), end.checkpointed);
+        let caring = Caring::new(Arc::clone(&shared), Arc::clone(&queue));
         let threads = vec![
             std::thread::Builder::new().name("relay-log".into()).spawn(|| writer.run())?,
             std::thread::Builder::new().name("relay-care".into()).spawn(move || caring.run(&tasks))?,

@@ -98,7 +98,6 @@ pub(super) struct End {
     pub(super) mark: Seq,
     /// What has to be written before anything else.
     pub(super) crash: Option<(Header, Vec<u8>)>,
-    pub(super) checkpointed: u64,
 }
 
 impl Opening<'_> {
@@ -246,7 +245,6 @@ impl Opening<'_> {
             head: replay.head,
             mark: replay.mark.max(replay.head),
             crash: None,
-            checkpointed: at.segment,
         };
         if !clean && end.mark > end.head {
             end.crash = Some(note_crash(&mut state, end.head, end.mark));
