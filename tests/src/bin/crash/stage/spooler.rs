@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tests::program::{Finished, Program, Signal};
-use tokio::time::interval;
+use tokio::time::{interval, timeout};
 
 use super::{Phase, Stage, moment};
 use crate::{
@@ -14,6 +14,9 @@ use crate::{
 
 /// Attempts to empty the spool at the end.
 const DRAINS: u32 = 20;
+
+/// How long its end may take: it has to get rid of what the runs before left, while the relay is killed.
+const ENDS_WITHIN: Duration = Duration::from_secs(25);
 
 /// What became of it.
 #[derive(Debug)]
@@ -35,7 +38,7 @@ pub(super) async fn run(
     let start = || {
         let (relay, folder) = (stage.address.to_string(), folder.to_string_lossy().into_owned());
         let args = ["-r", &relay, "-c", cast::name(channel), "--level", level, "--spool", &folder];
-        Program::start("send-client", args.into_iter().chain(["--spool-wait", "200ms"]))
+        Program::start("send-client", args.into_iter().chain(["--spool-wait", "200ms", "-v"]))
     };
     let mut scene = stage.clone();
     while stage.scene().phase == Phase::Play {
@@ -62,7 +65,7 @@ pub(super) async fn run(
             outcome.kills += 1;
             program.finish().await
         } else {
-            program.finish().await
+            outcome.end(&mut program).await
         };
         let took_all = matches!(finished.code, Some(0 | 6));
         if !took_all && finished.code.is_some() {
@@ -75,7 +78,7 @@ pub(super) async fn run(
         }
     }
     for _ in 0..DRAINS {
-        let finished = start().finish().await;
+        let finished = outcome.end(&mut start()).await;
         match finished.code {
             Some(0) => return outcome,
             Some(6) => {}
@@ -90,6 +93,23 @@ pub(super) async fn run(
 }
 
 impl Outcome {
+    /// Ends its input and waits for its end; one that does not come is a trouble, and is told with what it does.
+    async fn end(&mut self, program: &mut Program) -> Finished {
+        if let Ok(finished) = timeout(ENDS_WITHIN, program.finish()).await {
+            return finished;
+        }
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", program.id())).into_iter().flatten();
+        let waits = tasks.filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("wchan")).ok());
+        let waits: Vec<String> = waits.collect();
+        let producer = self.spool.producer;
+        self.troubles.push(format!(
+            "send-client of p{producer} does not end; its threads are in {waits:?}; it said: {}",
+            program.stderr()
+        ));
+        program.signal(Signal::Kill).await;
+        program.finish().await
+    }
+
     fn trouble(&mut self, finished: &Finished) {
         let Finished { code, stderr, .. } = finished;
         let what = format!("send-client of p{} ended with {code:?}: {stderr}", self.spool.producer);
