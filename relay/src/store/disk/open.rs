@@ -309,7 +309,7 @@ impl Opening<'_> {
             Ok(()) => Ok(self.volume.open(&name)?),
             // It is still served; what comes has to wait for room.
             Err(error) if error.kind() == io::ErrorKind::StorageFull => {
-                self.volume.remove(&format!("{name}{DRAFT}"))?;
+                let _ = self.volume.remove(&format!("{name}{DRAFT}"));
                 state.active.blob.cut(scan.end.into())?;
                 state.active.blob.sync()?;
                 Ok(Arc::clone(&state.active.blob))

@@ -266,7 +266,7 @@ impl Job {
 
     /// Leaves out what was not asked for, and what is too much.
     fn cut(&self, selection: &Selection, found: Found) -> Found {
-        let all = matches!(self.part, Part::Channel { .. });
+        let all = matches!(self.part, Part::Channel { .. }) || selection.is_everything();
         let mut wanted: HashMap<ChannelId, bool> = HashMap::new();
         let (mut cost, mut chunks, mut through) = (0, Vec::new(), found.through.min(self.until));
         for chunk in found.chunks {

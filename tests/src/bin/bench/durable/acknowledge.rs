@@ -284,7 +284,7 @@ mod tests {
 
     #[test]
     fn whole_pubacks_count_and_half_ones_wait() {
-        let ack = b"MSG _INBOX.x.1 1 28\r\n{\"stream\":\"BENCH\", \"seq\":1}\r\n";
+        let ack = b"MSG _INBOX.x.1 1 27\r\n{\"stream\":\"BENCH\", \"seq\":1}\r\n";
         let (mut input, mut out) = ([&b"PING\r\n"[..], ack].concat(), Vec::new());
         assert_eq!(client().settle(&input, &mut out).unwrap(), (input.len(), 1));
         assert_eq!(out, b"PONG\r\n");

@@ -173,6 +173,7 @@ fn steady(results: &Results) -> String {
         ("messages/s", figure::ACKNOWLEDGED, 1.0),
         ("written per payload", figure::WRITTEN, 1.0),
         ("device per payload", figure::DEVICE, 1.0),
+        ("files grew by, per payload", figure::GROWN, 1.0),
         ("a year, TB written", figure::WRITTEN, TB_A_YEAR),
         ("a year, TB at the device", figure::DEVICE, TB_A_YEAR),
     ];
