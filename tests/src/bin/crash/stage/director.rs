@@ -4,10 +4,12 @@
 use std::{
     io::Write as _,
     path::PathBuf,
+    process::Command,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result};
+use tempfile::TempDir;
 use tests::program::Signal;
 use tokio::{sync::watch, task::JoinSet, time::timeout};
 
@@ -56,6 +58,7 @@ pub(crate) struct Played {
     pub(crate) history: History,
     pub(crate) counts: Counts,
     disk: Disk,
+    clients: TempDir,
 }
 
 /// Everybody but the relay.
@@ -78,7 +81,7 @@ pub(crate) async fn play(play: Play) -> Result<Played> {
     relay.ready().await.map_err(anyhow::Error::msg)?;
     let (scene, watch) = watch::channel(Scene { era: 1, phase: Phase::Play });
     let stage = Stage { address: relay.address(), folder: clients.path().to_owned(), scene: watch };
-    let mut played = Played { history: History::default(), counts: Counts::default(), disk };
+    let mut played = Played { history: History::default(), counts: Counts::default(), disk, clients };
     let mut troupe = Troupe::enter(&stage, &mut rng);
 
     played.play(play, &mut relay, &scene, &mut rng).await?;
@@ -170,7 +173,9 @@ impl Played {
     /// Copies the relay's data to where it stays; where that is.
     pub(crate) fn keep(&self, seed: u64) -> Result<PathBuf> {
         let folder = std::env::temp_dir().join(format!("crash-seed-{seed}"));
-        self.disk.keep(&folder).context("keeping the data")?;
+        self.disk.keep(&folder.join("data")).context("keeping the data")?;
+        let copy = Command::new("cp").arg("-r").arg(self.clients.path()).arg(folder.join("clients")).status();
+        copy.context("keeping what the clients have")?;
         Ok(folder)
     }
 }

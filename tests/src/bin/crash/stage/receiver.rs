@@ -5,7 +5,7 @@ use std::{collections::VecDeque, time::Duration};
 use serde_json::Value;
 use shared::{Position, Seq, receiver::Subprotocol};
 use tests::receiver::{Dial, Received, position};
-use tokio::time::{Interval, interval};
+use tokio::time::{Interval, interval, sleep};
 
 use super::{Phase, Stage, moment};
 use crate::{
@@ -16,6 +16,9 @@ use crate::{
 
 /// How many messages back a restless one may go.
 const BACK: usize = 400;
+
+/// A receiver is waited with for so long at a time: where nothing is sent nothing comes, which is no failure.
+const QUIET: Duration = Duration::from_secs(10);
 
 /// What became of a receiver.
 #[derive(Debug, Default)]
@@ -141,6 +144,7 @@ impl Receiver {
                 received = connection.next() => received,
                 () = tick(&mut leave) => break,
                 () = stage.reached(Phase::CatchUp), if !last => break,
+                () = sleep(QUIET) => continue,
             };
             match received {
                 Received::Message(envelope) => {
@@ -232,6 +236,7 @@ impl Receiver {
                     }
                 },
                 () = stage.reached(Phase::CatchUp) => break,
+                () = sleep(QUIET) => {}
             }
         }
         self.outcome.raws.push(RawSession { receiver: self.plan.name, contents });
