@@ -20,10 +20,11 @@ use super::{
     control::Order,
     counters::{Cause, End, Side},
     farewell::{Farewell, close_frame, drain},
+    frame::Violation,
     passage::Passage,
     reframe::{ROOM, Reframer},
     stream::with_buffer,
-    unframe::{Unframer, Violation},
+    unframe::Unframer,
 };
 use crate::senders::framing::FramingLost;
 

@@ -7,7 +7,7 @@
 //! - `answering`: a request from its admission to its answer. [`upstream`]: which one is tried, and connecting.
 //!   [`ask`]: the question and its answer. [`body`]: answers.
 //! - [`through`]: the way of bytes that pass as they are; [`walk`]: what is seen of them, pure.
-//! - [`bridge`]: the way to upstreams of bytes; [`unframe`], [`reframe`]: frames ⇄ bytes, pure.
+//! - [`bridge`]: the way to upstreams of bytes; [`unframe`], [`reframe`]: frames ⇄ bytes, [`frame`]: their headers; pure.
 //! - [`stream`]: what they run on. [`farewell`]: how a connection ends that the gateway ends.
 //! - [`passage`]: a proxied connection as its route sees it; [`control`]: how it is told to end; [`counters`];
 //!   [`show`]: how they are shown.
@@ -19,6 +19,7 @@ pub mod bridge;
 pub mod control;
 pub mod counters;
 pub mod farewell;
+pub mod frame;
 pub mod passage;
 pub mod path;
 pub mod reframe;
