@@ -1,6 +1,6 @@
-//! The way through for connections without rules: bytes go from one side to the other as they are. Frame headers are
-//! walked on the way, for counts and to know who closed and where a frame ends; nothing is changed, kept or held
-//! back, except by the side that takes it.
+//! The way through between two sides that speak WebSocket: what one sends goes to the other, by the course of that
+//! direction. Without rules bytes go as they are; frame headers are walked on the way, for counts and to know who closed
+//! and where a frame ends; nothing is changed, kept or held back, except by the side that takes it.
 
 use std::{
     future::poll_fn,
@@ -18,10 +18,11 @@ use tokio::{
 use super::{
     control::Order,
     counters::{Cause, End, Side},
+    course::{Course, Halt, Output, Source},
     farewell::{Farewell, drain},
     passage::Passage,
     stream::{Passing, with_buffer},
-    walk::{Walked, Walker},
+    walk::Walked,
 };
 
 /// Reads of one side before the other, and then other connections, get their turn.
@@ -30,13 +31,13 @@ const READS: usize = 4;
 /// Bytes of a frame that are read at a time when it has to be finished.
 const FRAME_PIECE: usize = 16 * 1024;
 
-/// A connection whose bytes pass as they are.
+/// A connection whose bytes pass by such courses.
 #[derive(Debug)]
-pub struct Through<C, U> {
+pub struct Through<C, U, W> {
     client: C,
     upstream: U,
-    up: Way,
-    down: Way,
+    up: Way<W>,
+    down: Way<W>,
     /// Who closed first, or ended first.
     ended: Option<End>,
     /// Its task is woken by an order.
@@ -45,9 +46,11 @@ pub struct Through<C, U> {
 }
 
 /// One direction.
-#[derive(Debug, Default)]
-struct Way {
-    walker: Walker,
+#[derive(Debug)]
+struct Way<W> {
+    course: W,
+    /// Read by who asked, and not passed on yet.
+    early: Bytes,
     /// The close frame that passed, with its code.
     close: Option<Option<u16>>,
     /// Read, and not taken by the other side yet: nothing more is read until it is.
@@ -70,35 +73,38 @@ enum State {
     Ended,
 }
 
-/// The socket that failed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Why a direction can't go on.
+#[derive(Debug, Clone, PartialEq, Eq)]
 enum Broken {
+    /// The socket that is read failed.
     Source,
+    /// The socket that is written to failed.
     Sink,
+    /// What came must not go on.
+    Halted(Halt),
 }
 
 /// Why bytes do not pass any more.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 enum Stop {
     /// Both directions have ended.
     Ended,
     /// A socket failed.
     Failed(Side),
-    /// The gateway wants it.
-    Ordered(Order),
+    /// For a reason that both sides are told.
+    Told(Farewell),
 }
 
-impl<C, U> Through<C, U>
+impl<C, U, W> Through<C, U, W>
 where
     C: Passing,
     U: Passing,
+    W: Course,
 {
     /// Between these two, after the answer to the upgrade. `early` is what the upstream sent right behind it.
-    pub fn new(client: C, upstream: U, early: Bytes, passage: Passage) -> Self {
-        let mut down = Way::default();
-        down.walk(&early);
-        down.rest = early;
-        Self { client, upstream, up: Way::default(), down, ended: None, listens: false, passage }
+    pub fn new(client: C, upstream: U, early: Bytes, up: W, down: W, passage: Passage) -> Self {
+        let (up, down) = (Way::new(up, Bytes::new()), Way::new(down, early));
+        Self { client, upstream, up, down, ended: None, listens: false, passage }
     }
 
     /// Runs until the connection ends.
@@ -109,7 +115,7 @@ where
                 self.ended.unwrap_or(End { side: Side::Client, cause: Cause::Ended, close_code: None })
             }
             // What it takes to part is of no use before, so it is no part of what a connection costs.
-            Stop::Failed(_) | Stop::Ordered(_) => Box::pin(self.part(stop)).await,
+            Stop::Failed(_) | Stop::Told(_) => Box::pin(self.part(stop)).await,
         };
         let Self { client, upstream, passage, .. } = self;
         drop((client, upstream));
@@ -120,7 +126,7 @@ where
         // It runs in one task from its beginning to its end, so that it has to leave its waker but once.
         let order = if self.listens { self.passage.control().order() } else { self.listen(cx) };
         if let Some(order) = order {
-            return Poll::Ready(Stop::Ordered(order));
+            return Poll::Ready(Stop::Told(Farewell::Ordered(order)));
         }
         let (up, down) = with_buffer(|buffer| {
             let up = self.up.pass(cx, &mut self.client, &mut self.upstream, buffer);
@@ -129,12 +135,8 @@ where
         });
         self.account();
         match (up, down) {
-            (Poll::Ready(Err(Broken::Source)), _) | (_, Poll::Ready(Err(Broken::Sink))) => {
-                Poll::Ready(Stop::Failed(Side::Client))
-            }
-            (Poll::Ready(Err(Broken::Sink)), _) | (_, Poll::Ready(Err(Broken::Source))) => {
-                Poll::Ready(Stop::Failed(Side::Upstream))
-            }
+            (Poll::Ready(Err(broken)), _) => Poll::Ready(broken.stop(Source::Client)),
+            (_, Poll::Ready(Err(broken))) => Poll::Ready(broken.stop(Source::Upstream)),
             (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) => Poll::Ready(Stop::Ended),
             (Poll::Pending, _) | (_, Poll::Pending) => Poll::Pending,
         }
@@ -178,9 +180,9 @@ where
 
     /// Tells those that are still there why it ends, where a frame may be put.
     async fn part(&mut self, stop: Stop) -> End {
-        let farewell = match stop {
+        let farewell = match &stop {
             Stop::Failed(_) | Stop::Ended => Farewell::UpstreamFailed,
-            Stop::Ordered(order) => Farewell::Ordered(order),
+            Stop::Told(farewell) => farewell.clone(),
         };
         let patience = self.passage.close();
         let (client, upstream) = (stop != Stop::Failed(Side::Client), stop != Stop::Failed(Side::Upstream));
@@ -217,14 +219,39 @@ where
             // Between two close frames a socket may fail without harm.
             (Stop::Failed(_) | Stop::Ended, Some(ended)) if ended.cause == Cause::Closed => return ended,
             (Stop::Failed(side), _) => (side, Cause::Failed),
-            (Stop::Ordered(order), _) => (Side::Gateway, order.cause()),
+            (Stop::Told(farewell), _) => farewell.end(),
             (Stop::Ended, _) => (Side::Client, Cause::Ended),
         };
         End { side, cause, close_code: told.then(|| farewell.code()) }
     }
 }
 
-impl Way {
+impl Broken {
+    /// What it means for the connection, in the direction from this side.
+    fn stop(self, from: Source) -> Stop {
+        match (self, from) {
+            (Self::Source, _) => Stop::Failed(from.side()),
+            (Self::Sink, Source::Client) => Stop::Failed(Side::Upstream),
+            (Self::Sink, Source::Upstream) => Stop::Failed(Side::Client),
+            (Self::Halted(halt), _) => Stop::Told(Farewell::of(from, halt)),
+        }
+    }
+}
+
+impl<W: Course> Way<W> {
+    fn new(course: W, early: Bytes) -> Self {
+        Self {
+            course,
+            early,
+            close: None,
+            rest: Bytes::new(),
+            unflushed: false,
+            state: State::Flowing,
+            messages: 0,
+            bytes: 0,
+        }
+    }
+
     /// Passes on what is there. Ready when the direction has ended.
     fn pass(
         &mut self,
@@ -237,12 +264,15 @@ impl Way {
             ready!(self.send_rest(cx, to)).map_err(|_| Broken::Sink)?;
             match self.state {
                 State::Flowing => {
-                    let count = ready!(from.poll_take(cx, buffer)).map_err(|_| Broken::Source)?;
+                    let count = if self.early.is_empty() {
+                        ready!(from.poll_take(cx, buffer)).map_err(|_| Broken::Source)?
+                    } else {
+                        self.take_early(buffer)
+                    };
                     if count == 0 {
                         self.state = State::Ending;
                     } else {
-                        self.walk(&buffer[..count]);
-                        self.send(cx, to, &buffer[..count]).map_err(|_| Broken::Sink)?;
+                        self.pass_on(cx, to, &mut buffer[..count])?;
                     }
                 }
                 State::Ending => {
@@ -258,26 +288,47 @@ impl Way {
         Poll::Pending
     }
 
-    fn walk(&mut self, bytes: &[u8]) {
-        let walked = self.walker.walk(bytes);
-        self.messages += walked.messages;
-        self.bytes += bytes.len() as u64;
-        self.close = self.close.or(walked.close);
+    /// Takes what was read by who asked, as if it were read now.
+    fn take_early(&mut self, buffer: &mut [u8]) -> usize {
+        let count = self.early.len().min(buffer.len());
+        self.early.copy_to_slice(&mut buffer[..count]);
+        if self.early.is_empty() {
+            // Its memory is not needed any more.
+            self.early = Bytes::new();
+        }
+        count
+    }
+
+    /// Passes on what becomes of a read.
+    fn pass_on(
+        &mut self,
+        cx: &mut Context<'_>,
+        to: &mut impl Passing,
+        piece: &mut [u8],
+    ) -> Result<(), Broken> {
+        let mut output = Output::default();
+        let taken = self.course.take(piece, &mut output);
+        self.messages += taken.messages;
+        self.bytes += piece.len() as u64;
+        self.close = self.close.or(taken.close);
+        self.send(cx, to, output.parts(piece)).map_err(|_| Broken::Sink)?;
+        match taken.halt {
+            None => Ok(()),
+            Some(halt) => Err(Broken::Halted(halt)),
+        }
     }
 
     /// Writes what the other side takes; the rest is kept.
-    fn send(&mut self, cx: &mut Context<'_>, to: &mut impl Passing, bytes: &[u8]) -> io::Result<()> {
-        let mut sent = 0;
-        while sent < bytes.len() {
-            match to.poll_give(cx, &bytes[sent..]) {
-                Poll::Ready(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
-                Poll::Ready(Ok(count)) => sent += count,
-                Poll::Ready(Err(error)) => return Err(error),
-                Poll::Pending => break,
+    fn send(&mut self, cx: &mut Context<'_>, to: &mut impl Passing, mut parts: [&[u8]; 2]) -> io::Result<()> {
+        for part in 0..parts.len() {
+            while !parts[part].is_empty() && self.rest.is_empty() {
+                match to.poll_give(cx, parts[part]) {
+                    Poll::Ready(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
+                    Poll::Ready(Ok(count)) => parts[part] = &parts[part][count..],
+                    Poll::Ready(Err(error)) => return Err(error),
+                    Poll::Pending => self.rest = parts.concat().into(),
+                }
             }
-        }
-        if sent < bytes.len() {
-            self.rest = Bytes::copy_from_slice(&bytes[sent..]);
         }
         self.unflushed = !matches!(Pin::new(to).poll_flush(cx), Poll::Ready(Ok(())));
         Ok(())
@@ -306,26 +357,30 @@ impl Way {
     /// may stand. Whether `last` went out.
     async fn leave(
         &mut self,
-        source: Option<&mut (impl AsyncRead + Unpin)>,
+        mut source: Option<&mut (impl AsyncRead + Unpin)>,
         to: &mut (impl AsyncWrite + Unpin),
         last: &[u8],
     ) -> bool {
         if to.write_all(&std::mem::take(&mut self.rest)).await.is_err() {
             return false;
         }
-        if let Some(source) = source.filter(|_| self.state == State::Flowing) {
-            let mut piece = vec![0; FRAME_PIECE];
-            while !self.walker.is_between_frames() && !self.walker.is_closed() {
-                let Ok(count @ 1..) = source.read(&mut piece).await else { break };
-                let end = self.walker.step(&piece[..count], &mut Walked::default());
-                if to.write_all(&piece[..end]).await.is_err() {
-                    return false;
-                }
+        let mut piece = Vec::new();
+        while self.state == State::Flowing && self.course.unfinished().is_some() {
+            piece.resize(FRAME_PIECE, 0);
+            let count = match &mut source {
+                _ if !self.early.is_empty() => self.take_early(&mut piece),
+                Some(source) => source.read(&mut piece).await.unwrap_or(0),
+                None => 0,
+            };
+            let Some(walker) = self.course.unfinished().filter(|_| count > 0) else { break };
+            let end = walker.step(&piece[..count], &mut Walked::default());
+            if to.write_all(&piece[..end]).await.is_err() {
+                return false;
             }
         }
         let fits = !last.is_empty()
-            && self.walker.is_between_frames()
-            && !self.walker.is_closed()
+            && self.course.unfinished().is_none()
+            && !self.course.is_closed()
             && self.state == State::Flowing;
         let told = fits && to.write_all(last).await.is_ok();
         let _ = to.shutdown().await;
