@@ -29,6 +29,9 @@ pub trait Course {
 
     /// Whether a close frame has gone on.
     fn is_closed(&self) -> bool;
+
+    /// A close frame that still comes does not go on. This is asked where the other direction has halted.
+    fn keep_close(&mut self);
 }
 
 /// What a read was found to be.
@@ -138,6 +141,10 @@ impl Course for Walker {
 
     fn is_closed(&self) -> bool {
         Self::is_closed(self)
+    }
+
+    fn keep_close(&mut self) {
+        // Who only walks over what passes does not halt.
     }
 }
 

@@ -70,4 +70,8 @@ impl Course for Governor {
     fn is_closed(&self) -> bool {
         self.messages.is_closed()
     }
+
+    fn keep_close(&mut self) {
+        self.messages.keep_close();
+    }
 }

@@ -121,7 +121,12 @@ async fn a_client_that_breaks_the_protocol_gets_the_code_for_it_and_the_upstream
         peer.expect(TEXT, b"before").await;
         let frame = peer.frame().await.expect("a close");
         assert_eq!((frame.first, &frame.payload[..2]), (CLOSE, &1001u16.to_be_bytes()[..]));
+        // It still answers what came before, and then the close.
+        peer.send(TEXT, b"an answer").await;
+        peer.send(CLOSE, &close(1001, "")).await;
+        client.expect(TEXT, b"an answer").await;
         assert_eq!(client.closed().await, code, "{first:x}");
+        peer.finish().await;
         peer.ended().await;
         drop((client, peer));
         let counted = ended(&relay, "client", "misbehaved").await;

@@ -30,6 +30,8 @@ pub struct Messages {
     state: State,
     /// The message that has begun and was not whole in what was read.
     held: Option<Box<Held>>,
+    /// A close frame does not go on.
+    keeps_close: bool,
 }
 
 #[derive(Debug)]
@@ -81,7 +83,7 @@ impl Default for State {
 impl Messages {
     /// Those of a client, whose frames are masked, or those of a server; each has at most `limit` bytes.
     pub fn new(masked: bool, limit: usize) -> Self {
-        Self { masked, limit, state: State::default(), held: None }
+        Self { masked, limit, state: State::default(), held: None, keeps_close: false }
     }
 
     /// Takes what came, and judges each message that is whole with it.
@@ -105,9 +107,14 @@ impl Messages {
         taken
     }
 
-    /// Whether a close frame has come.
+    /// Whether a close frame has gone on.
     pub fn is_closed(&self) -> bool {
-        matches!(self.state, State::Closed)
+        matches!(self.state, State::Closed) && !self.keeps_close
+    }
+
+    /// A close frame that still comes does not go on.
+    pub fn keep_close(&mut self) {
+        self.keeps_close = true;
     }
 
     /// Takes the next frame, or what there is of it; up to where.
@@ -131,8 +138,9 @@ impl Messages {
                 match header.opcode {
                     opcode if opcode.is_control() && whole => {
                         let end = payload + header.length as usize;
-                        self.control(header, &piece[at..end], taken)?;
-                        output.keep(piece, at..end);
+                        if self.control(header, &piece[at..end], taken)? {
+                            output.keep(piece, at..end);
+                        }
                         Ok(end)
                     }
                     Opcode::Message(kind) if header.last && whole && self.held.is_none() => {
@@ -234,8 +242,9 @@ impl Messages {
             State::Control { header, frame } if frame.len() == header.size + header.length as usize => {
                 let (header, frame) = (*header, std::mem::take(frame));
                 self.state = State::default();
-                self.control(header, &frame, taken)?;
-                output.own(piece).extend_from_slice(&frame);
+                if self.control(header, &frame, taken)? {
+                    output.own(piece).extend_from_slice(&frame);
+                }
                 Ok(())
             }
             _ => Ok(()),
@@ -308,8 +317,8 @@ impl Messages {
         Ok(())
     }
 
-    /// A control frame is whole.
-    fn control(&mut self, header: Header, frame: &[u8], taken: &mut Taken) -> Result<(), Violation> {
+    /// A control frame is whole; whether it goes on.
+    fn control(&mut self, header: Header, frame: &[u8], taken: &mut Taken) -> Result<bool, Violation> {
         if header.opcode == Opcode::Close {
             let mut payload = frame[header.size..].to_vec();
             mask(&mut payload, header.key.unwrap_or_default(), 0);
@@ -317,7 +326,7 @@ impl Messages {
             self.held = None;
             self.state = State::Closed;
         }
-        Ok(())
+        Ok(header.opcode != Opcode::Close || !self.keeps_close)
     }
 }
 

@@ -206,6 +206,24 @@ fn what_came_before_a_halt_goes_on_and_nothing_behind_it() {
 }
 
 #[test]
+fn a_close_that_is_kept_does_not_go_on_and_what_comes_before_it_does() {
+    let bytes =
+        [frame(0x81, b"answer", None), frame(0x88, b"\x03\xe8", None), frame(0x81, b"late", None)].concat();
+    for piece in [1, bytes.len()] {
+        let mut messages = Messages::new(false, LIMIT);
+        messages.keep_close();
+        let (mut out, mut close) = (Vec::new(), None);
+        for piece in bytes.clone().chunks_mut(piece) {
+            let mut output = Output::default();
+            close = close.or(messages.take(piece, &mut output, &mut judge).close);
+            out.extend(output.parts(piece).concat());
+        }
+        assert_eq!((out, close), (frame(0x81, b"answer", None), Some(Some(1000))));
+        assert!(!messages.is_closed(), "another one may be put there");
+    }
+}
+
+#[test]
 fn a_message_that_lies_whole_in_what_was_read_is_not_copied() {
     let mut bytes: Vec<u8> = (0..100u8).flat_map(|n| frame(0x82, &[n; 300], Some(KEY))).collect();
     let before = bytes.clone();
