@@ -1,15 +1,25 @@
 //! Parses the command line, runs, and gives the exit code.
 
-use std::{fmt, io::Write as _, pin::pin, process::ExitCode};
+use std::{
+    fmt,
+    io::{self, Write as _},
+    pin::pin,
+    process::ExitCode,
+};
 
 use anstream::{stderr, stdout};
 use clap::Parser as _;
 use relay::{
     Relay,
-    cli::{Cli, Command, ConfigCommand, LogCommand, Serve},
+    cli::{Cli, Command, ConfigCommand, LogCommand, RulesCommand, Serve, Side},
     config::{self, Config},
     diagnostics,
-    gateway::{Gateway, show},
+    gateway::{
+        Gateway,
+        course::Source,
+        show,
+        trial::{Form, Trial},
+    },
     ready::Ready,
     runtime,
     shutdown::{Signals, Wanted},
@@ -33,6 +43,19 @@ fn main() -> ExitCode {
             Err(e) => Err(fail(&e, 1)),
         },
         Command::Log { command } => log(&command),
+        Command::Rules { command: RulesCommand::Test { file, route, from, json } } => {
+            let from = match from {
+                Side::Client => Source::Client,
+                Side::Upstream => Source::Upstream,
+            };
+            let form = if json { Form::Json(from) } else { Form::Lines(from) };
+            match config::route_with_rules(&file, route.as_deref()) {
+                Ok(route) => {
+                    Trial::new(&route).run(form, io::stdin().lock(), stdout().lock()).map_err(|e| fail(&e, 1))
+                }
+                Err(e) => Err(fail(&e, USAGE)),
+            }
+        }
         Command::Config { command: ConfigCommand::Example } => {
             print(format_args!("{}", config::example().trim_end()))
         }

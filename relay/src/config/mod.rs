@@ -36,7 +36,7 @@ pub use report::ConfigError;
 use crate::{
     channel::LagPolicy,
     cli,
-    gateway::settings::GatewaySettings,
+    gateway::settings::{GatewaySettings, RouteSettings},
     http::HttpSettings,
     receivers::ReceiverSettings,
     reception::{Accepts, ConnectionSettings, ListenerSettings},
@@ -121,6 +121,30 @@ pub fn load(flags: &cli::Serve) -> Result<Config, ConfigError> {
 /// As those of [`load`].
 pub fn check(path: &Path) -> Result<(), ConfigError> {
     understand(path, &read(path)?, &cli::Serve::default()).map(|_| ())
+}
+
+/// The route of a file whose rules are meant: the one at `path`, or the only one that has any.
+///
+/// # Errors
+/// As those of [`load`], and if it can't be told which one is meant.
+pub fn route_with_rules(file: &Path, path: Option<&str>) -> Result<RouteSettings, ConfigError> {
+    let routes = understand(file, &read(file)?, &cli::Serve::default())?.gateway.routes;
+    let governed = || routes.iter().filter(|route| !route.rules.is_empty());
+    let known: Vec<String> = governed().map(|route| route.path.to_string()).collect();
+    let known =
+        if known.is_empty() { "none has rules".into() } else { format!("rules have {}", known.join(", ")) };
+    match path {
+        Some(path) => {
+            let prefix = path.parse().map_err(|e| ConfigError::plain(format!("--route {path}: {e}")))?;
+            let found = routes.iter().find(|route| route.path == prefix).cloned();
+            found
+                .ok_or_else(|| ConfigError::plain(format!("--route {path}: there is no such route; {known}")))
+        }
+        None => match (governed().next(), governed().nth(1)) {
+            (Some(only), None) => Ok(only.clone()),
+            _ => Err(ConfigError::plain(format!("say which route with --route PATH; {known}"))),
+        },
+    }
 }
 
 /// A complete file with every key, its default and what it is for.

@@ -1,17 +1,32 @@
 //! What is said to a peer whose connection ends for a reason that is not its own, and how its last bytes are waited
 //! for.
 
+use std::sync::Arc;
+
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 
-use super::control::Order;
+use super::{
+    control::Order,
+    counters::{Cause, Side},
+    course::{Halt, Source},
+    frame::Violation,
+    rules::Closing,
+};
+use crate::senders::framing::FramingLost;
 
 /// Why a connection ends, for those that are still there.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Farewell {
     /// The upstream's connection failed.
     UpstreamFailed,
     /// The gateway ends it.
     Ordered(Order),
+    /// One side sent what must not be sent.
+    Violated(Source, Violation),
+    /// An upstream of bytes did not keep to its framing.
+    Lost(FramingLost),
+    /// A rule closes it.
+    Ruled(Arc<Closing>),
 }
 
 /// Internal error (RFC 6455, section 7.4.1). Bad gateway, 1014, is unknown to browsers.
@@ -22,33 +37,69 @@ const AWAY: u16 = 1001;
 const RESTART: u16 = 1012;
 
 impl Farewell {
-    /// The code that a client is told.
-    pub fn code(self) -> u16 {
-        match self {
-            Self::UpstreamFailed => INTERNAL,
-            Self::Ordered(Order::Idle) => AWAY,
-            Self::Ordered(Order::Changed | Order::Stop) => RESTART,
+    /// Of what came from one side, and can't go on.
+    pub fn of(from: Source, halt: Halt) -> Self {
+        match halt {
+            Halt::Violation(violation) => Self::Violated(from, violation),
+            Halt::Ruled(closing) => Self::Ruled(closing),
         }
     }
 
-    /// The text that a client is told.
-    pub fn text(self) -> &'static str {
+    /// The code that a client is told.
+    pub fn code(&self) -> u16 {
         match self {
-            Self::UpstreamFailed => "the upstream's connection failed",
-            Self::Ordered(Order::Idle) => "nothing came for too long",
-            Self::Ordered(Order::Changed) => "the route was changed: reconnect",
-            Self::Ordered(Order::Stop) => "the relay is stopping: reconnect",
+            Self::UpstreamFailed | Self::Lost(_) | Self::Violated(Source::Upstream, _) => INTERNAL,
+            Self::Ordered(Order::Idle) => AWAY,
+            Self::Ordered(Order::Changed | Order::Stop) => RESTART,
+            Self::Violated(Source::Client, violation) => violation.code(),
+            Self::Ruled(closing) => closing.code,
+        }
+    }
+
+    /// The code that an upstream is told: to it the gateway is a client, which goes away.
+    fn upstreams_code(&self) -> u16 {
+        match self {
+            Self::UpstreamFailed | Self::Lost(_) | Self::Ordered(_) | Self::Violated(Source::Client, _) => {
+                AWAY
+            }
+            Self::Violated(Source::Upstream, violation) => violation.code(),
+            Self::Ruled(closing) => closing.code,
+        }
+    }
+
+    /// The text that both are told.
+    pub fn text(&self) -> String {
+        match self {
+            Self::UpstreamFailed => "the upstream's connection failed".into(),
+            Self::Ordered(Order::Idle) => "nothing came for too long".into(),
+            Self::Ordered(Order::Changed) => "the route was changed: reconnect".into(),
+            Self::Ordered(Order::Stop) => "the relay is stopping: reconnect".into(),
+            Self::Violated(Source::Client, violation) => violation.to_string(),
+            Self::Violated(Source::Upstream, violation) => format!("from the upstream: {violation}"),
+            Self::Lost(lost) => lost.to_string(),
+            Self::Ruled(closing) => closing.reason.clone(),
+        }
+    }
+
+    /// Who ends it, and why.
+    pub fn end(&self) -> (Side, Cause) {
+        match self {
+            Self::UpstreamFailed => (Side::Upstream, Cause::Failed),
+            Self::Ordered(order) => (Side::Gateway, order.cause()),
+            Self::Violated(source, _) => (source.side(), Cause::Misbehaved),
+            Self::Lost(_) => (Side::Upstream, Cause::Misbehaved),
+            Self::Ruled(_) => (Side::Gateway, Cause::Ruled),
         }
     }
 
     /// The close frame for a client.
-    pub fn to_client(self) -> Vec<u8> {
-        close_frame(Some(self.code()), self.text(), false)
+    pub fn to_client(&self) -> Vec<u8> {
+        close_frame(Some(self.code()), &self.text(), false)
     }
 
-    /// The close frame for an upstream: to it the gateway is a client that goes away.
-    pub fn to_upstream(self) -> Vec<u8> {
-        close_frame(Some(AWAY), self.text(), true)
+    /// The close frame for an upstream.
+    pub fn to_upstream(&self) -> Vec<u8> {
+        close_frame(Some(self.upstreams_code()), &self.text(), true)
     }
 }
 

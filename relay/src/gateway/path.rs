@@ -35,6 +35,11 @@ const RESERVED: [(&str, &str); 6] = [
 const PAGE: [&str; 5] = ["/page.js", "/subscription.js", "/tail.js", "/page.css", "/favicon.svg"];
 
 impl Prefix {
+    /// As text; `/` is none.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
     /// Whether it is `/`.
     pub fn is_root(&self) -> bool {
         self.0.is_empty()

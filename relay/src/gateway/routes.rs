@@ -9,10 +9,12 @@ use super::{
     control::Registry,
     counters::Counters,
     path::RequestPath,
+    rules::Rules,
     settings::{Origins, RouteSettings, Sort},
+    tap::Tap,
     upstream::Upstreams,
 };
-use crate::tls::Connector;
+use crate::{channel::hub::Hub, tls::Connector};
 
 /// A route in use.
 #[derive(Debug)]
@@ -25,6 +27,10 @@ pub struct Route {
     pub counters: Arc<Counters>,
     /// Its open connections.
     pub open: Registry,
+    /// What is done with its messages.
+    pub rules: Rules,
+    /// Where they are mirrored to.
+    pub tap: Option<Tap>,
     /// Speaks TLS to its upstreams.
     pub tls: Option<Connector>,
 }
@@ -51,7 +57,8 @@ pub enum Denied {
 
 impl Route {
     /// A route as it was said; of the one at the same path before it goes on what is counted.
-    pub fn new(settings: RouteSettings, before: Option<&Self>) -> Self {
+    pub fn new(settings: RouteSettings, before: Option<&Self>, hub: &Arc<Hub>) -> Self {
+        let tap_before = before.and_then(|before| before.tap.as_ref());
         let tls = settings.upstreams.iter().any(super::settings::Address::is_tls);
         Self {
             upstreams: Upstreams::new(
@@ -61,6 +68,8 @@ impl Route {
             ),
             counters: before.map(|before| Arc::clone(&before.counters)).unwrap_or_default(),
             open: Registry::default(),
+            rules: Rules::new(&settings.rules, settings.max_message, before.map(|before| &before.rules)),
+            tap: settings.tap.as_ref().map(|tap| Tap::new(tap, hub, tap_before)),
             tls: tls.then(|| Connector::new(settings.ca.as_ref())),
             settings,
         }
@@ -105,6 +114,8 @@ impl Route {
             "path": self.settings.path.to_string(),
             "removed": removed,
             "upstreams": self.upstreams.report(),
+            "rules": self.rules.report(),
+            "tap": self.tap.as_ref().map(Tap::report),
         });
         if let (Some(report), Value::Object(counted)) = (report.as_object_mut(), self.counters.report()) {
             report.extend(counted);
@@ -115,12 +126,12 @@ impl Route {
 
 impl Table {
     /// The routes as they were said. Those that are the same in `before` stay the same.
-    pub fn new(routes: Vec<RouteSettings>, before: &Self) -> Self {
+    pub fn new(routes: Vec<RouteSettings>, before: &Self, hub: &Arc<Hub>) -> Self {
         let route = |settings: RouteSettings| {
             let same_path = before.routes.iter().find(|route| route.settings.path == settings.path);
             match same_path {
                 Some(route) if route.settings == settings => Arc::clone(route),
-                _ => Arc::new(Route::new(settings, same_path.map(Arc::as_ref))),
+                _ => Arc::new(Route::new(settings, same_path.map(Arc::as_ref), hub)),
             }
         };
         let mut routes: Vec<_> = routes.into_iter().map(route).collect();

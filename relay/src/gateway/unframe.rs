@@ -1,6 +1,8 @@
 //! Frames of a browser → bytes, as they come: payloads are unmasked where they lie and passed on before a message is
 //! whole, since for an upstream of bytes messages have no boundaries. Pure. RFC 6455, section 5.
 
+use super::frame::{Header, MAX_HEADER, Opcode, Violation, close_code, mask};
+
 /// Where in a stream of a client's frames one is.
 #[derive(Debug, Default)]
 pub struct Unframer {
@@ -21,7 +23,7 @@ enum State {
         at: u8,
     },
     Control {
-        opcode: u8,
+        opcode: Opcode,
         key: [u8; 4],
         left: u8,
         payload: Vec<u8>,
@@ -42,38 +44,6 @@ pub struct Unframed {
     /// A close frame, with its code if it has one.
     pub close: Option<Option<u16>>,
 }
-
-/// What a client must not send.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Violation {
-    /// Frames of clients are masked.
-    #[error("a frame is not masked")]
-    Unmasked,
-    /// Nothing that would use them was negotiated.
-    #[error("reserved bits or opcodes are used")]
-    Reserved,
-    /// It is in fragments, or has more than 125 bytes.
-    #[error("a control frame is too long or in fragments")]
-    Control,
-    /// A message within another, or the rest of none.
-    #[error("fragments are out of order")]
-    Fragments,
-    /// Its length is written in more bytes than it needs, or its highest bit is set.
-    #[error("a length is written wrongly")]
-    Length,
-    /// A close frame has one byte, or a code that must not be sent.
-    #[error("a close frame is wrong")]
-    Close,
-}
-
-/// Two bytes, eight of length, four of mask.
-const MAX_HEADER: usize = 14;
-
-const CONTINUATION: u8 = 0;
-const BINARY: u8 = 2;
-const CLOSE: u8 = 8;
-const PING: u8 = 9;
-const PONG: u8 = 10;
 
 impl Default for State {
     fn default() -> Self {
@@ -96,16 +66,15 @@ impl Unframer {
                     have[usize::from(*len)] = piece[at];
                     *len += 1;
                     at += 1;
-                    if *len >= 2 && usize::from(*len) == header_len(have[1]) {
-                        let header = *have;
-                        self.state = self.begin(&header, &mut found)?;
+                    if let Some(header) = Header::read(&have[..usize::from(*len)], true)? {
+                        self.state = self.begin(header, &mut found)?;
                         self.end_control(&mut found)?;
                     }
                 }
                 State::Data { left, key, at: phase } => {
                     let count = usize::try_from(*left).unwrap_or(usize::MAX).min(piece.len() - at);
                     piece.copy_within(at..at + count, found.bytes);
-                    unmask(&mut piece[found.bytes..found.bytes + count], *key, *phase);
+                    mask(&mut piece[found.bytes..found.bytes + count], *key, *phase);
                     *phase = ((usize::from(*phase) + count) % 4) as u8;
                     *left -= count as u64;
                     found.bytes += count;
@@ -118,7 +87,7 @@ impl Unframer {
                     let count = usize::from(*left).min(piece.len() - at);
                     let from = payload.len();
                     payload.extend_from_slice(&piece[at..at + count]);
-                    unmask(&mut payload[from..], *key, (from % 4) as u8);
+                    mask(&mut payload[from..], *key, (from % 4) as u8);
                     *left -= count as u8;
                     at += count;
                     self.end_control(&mut found)?;
@@ -129,24 +98,13 @@ impl Unframer {
     }
 
     /// A header is there.
-    fn begin(&mut self, header: &[u8; MAX_HEADER], found: &mut Unframed) -> Result<State, Violation> {
-        let (last, reserved, opcode) = (header[0] & 0x80 != 0, header[0] & 0x70, header[0] & 0x0f);
-        if reserved != 0 || !matches!(opcode, CONTINUATION..=BINARY | CLOSE..=PONG) {
-            return Err(Violation::Reserved);
+    fn begin(&mut self, header: Header, found: &mut Unframed) -> Result<State, Violation> {
+        let Header { opcode, last, length, .. } = header;
+        let key = header.key.unwrap_or_default();
+        if opcode.is_control() {
+            return Ok(State::Control { opcode, key, left: length as u8, payload: Vec::new() });
         }
-        if header[1] & 0x80 == 0 {
-            return Err(Violation::Unmasked);
-        }
-        let length = payload_len(header)?;
-        let end = header_len(header[1]);
-        let key = std::array::from_fn(|i| header[end - 4 + i]);
-        if opcode >= CLOSE {
-            return match u8::try_from(length) {
-                Ok(left @ 0..=125) if last => Ok(State::Control { opcode, key, left, payload: Vec::new() }),
-                _ => Err(Violation::Control),
-            };
-        }
-        if (opcode == CONTINUATION) != self.fragmented {
+        if (opcode == Opcode::Continuation) != self.fragmented {
             return Err(Violation::Fragments);
         }
         self.fragmented = !last;
@@ -160,61 +118,15 @@ impl Unframer {
         let payload = std::mem::take(payload);
         let opcode = *opcode;
         self.state = State::default();
-        match (opcode, payload.as_slice()) {
-            (PING, _) => found.pings.push(payload),
-            (CLOSE, []) => found.close = Some(None),
-            (CLOSE, [high, low, text @ ..]) => {
-                let code = u16::from_be_bytes([*high, *low]);
-                if !may_be_sent(code) || std::str::from_utf8(text).is_err() {
-                    return Err(Violation::Close);
-                }
-                found.close = Some(Some(code));
+        match opcode {
+            Opcode::Ping => found.pings.push(payload),
+            Opcode::Close => {
+                found.close = Some(close_code(&payload)?);
+                self.state = State::Closed;
             }
-            (CLOSE, [_]) => return Err(Violation::Close),
-            _ => {}
-        }
-        if opcode == CLOSE {
-            self.state = State::Closed;
+            Opcode::Pong | Opcode::Continuation | Opcode::Message(_) => {}
         }
         Ok(())
-    }
-}
-
-/// Whether a peer may send a close code (RFC 6455, section 7.4).
-fn may_be_sent(code: u16) -> bool {
-    matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999)
-}
-
-/// The bytes of a masked header whose second byte this is.
-fn header_len(second: u8) -> usize {
-    let mask = if second & 0x80 != 0 { 4 } else { 0 };
-    mask + match second & 0x7f {
-        126 => 4,
-        127 => 10,
-        _ => 2,
-    }
-}
-
-fn payload_len(header: &[u8; MAX_HEADER]) -> Result<u64, Violation> {
-    let length = match header[1] & 0x7f {
-        126 => u64::from(u16::from_be_bytes([header[2], header[3]])),
-        127 => u64::from_be_bytes(std::array::from_fn(|i| header[2 + i])),
-        short => return Ok(u64::from(short)),
-    };
-    let least = if header[1] & 0x7f == 126 { 126 } else { 0x1_0000 };
-    if length < least || length >> 63 != 0 { Err(Violation::Length) } else { Ok(length) }
-}
-
-/// Takes the mask off, or puts it on; the first of the bytes is masked by `key[phase]`.
-fn unmask(bytes: &mut [u8], key: [u8; 4], phase: u8) {
-    let key: [u8; 4] = std::array::from_fn(|i| key[(i + usize::from(phase)) % 4]);
-    let wide = u64::from_ne_bytes(std::array::from_fn(|i| key[i % 4]));
-    let (words, rest) = bytes.as_chunks_mut::<8>();
-    for word in words {
-        *word = (u64::from_ne_bytes(*word) ^ wide).to_ne_bytes();
-    }
-    for (byte, key) in rest.iter_mut().zip(key.iter().cycle()) {
-        *byte ^= key;
     }
 }
 

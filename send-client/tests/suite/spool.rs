@@ -163,7 +163,7 @@ async fn channels_that_have_nothing_to_send_are_not_opened() {
 fn a_directory_that_is_no_spool_or_is_damaged_is_told() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("notes.txt");
-    std::fs::write(&file, "x").unwrap();
+    fs::write(&file, "x").unwrap();
     let output = run("127.0.0.1:1", folder.path(), &["-c", "a", "-m", "x"], "").join().unwrap();
     let path = folder.path().display();
     let expected = format!(
@@ -171,7 +171,7 @@ fn a_directory_that_is_no_spool_or_is_damaged_is_told() {
          hint: choose a directory that is empty, or not there yet\n"
     );
     assert_eq!((output.status.code(), stderr(&output)), (Some(2), expected));
-    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "nothing was put there");
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "nothing was put there");
     let output = run("127.0.0.1:1", &file, &["-c", "a", "-m", "x"], "").join().unwrap();
     assert_eq!(output.status.code(), Some(1));
     assert!(stderr(&output).starts_with("error: cannot use the spool "), "{}", stderr(&output));
@@ -182,9 +182,9 @@ fn a_directory_that_is_no_spool_or_is_damaged_is_told() {
         assert_eq!(output.status.code(), Some(6));
     }
     let segment = spool.join("0000000000000001.spool");
-    let mut bytes = std::fs::read(&segment).unwrap();
+    let mut bytes = fs::read(&segment).unwrap();
     bytes[40] ^= 1;
-    std::fs::write(&segment, bytes).unwrap();
+    fs::write(&segment, bytes).unwrap();
     let output = run("127.0.0.1:1", &spool, &["-c", "a", "-m", "x"], "").join().unwrap();
     assert_eq!(output.status.code(), Some(1));
     let expected = "0000000000000001.spool is damaged at byte 20: what stands there went bad\n  hint: nothing was changed";

@@ -108,6 +108,15 @@ fn any_file() -> impl Strategy<Value = String> {
         ),
         Just("upstreams = \"tcp://a:1\"\nframing = \"line\"\nframes = \"text\"\nidle_timeout = \"1h\"\n"),
         Just("upstreams = \"unix:/a\"\nsubprotocols = []\nconnections = 3\nupstream_connections = 2\n"),
+        Just(
+            "upstreams = \"ws://a\"\nmax_message = 5\n[[route.rule]]\nname = \"a \\\"b\"\nfrom = \"client\"\n\
+             matches = '\\w+\"(x)'\nwith = \"$1$$\"\naction = \"replace\"\n[route.tap]\nchannel = \"a\"\nevery = 3\n"
+        ),
+        Just(
+            "upstreams = \"tcp://a:1\"\n[[route.rule]]\nkind = \"text\"\nmessages_per_second = 3\n\
+             bytes_per_second = \"1KiB\"\nburst_bytes = 5\nlonger_than = 0\naction = \"close\"\n\
+             [[route.rule]]\naction = \"pass\"\n[route.tap]\nfrom = \"upstream\"\n"
+        ),
     ];
     let some = |size| proptest::collection::vec(rule.clone(), 0..size);
     let routes = proptest::collection::vec(route, 0..3);

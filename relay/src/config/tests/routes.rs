@@ -1,7 +1,10 @@
 //! Routes of the gateway: what they inherit, the table in JSON, and how their mistakes are told.
 
 use super::*;
-use crate::gateway::settings::{HostHeader, OnChange, Origins, RouteSettings};
+use crate::gateway::{
+    rules::Action,
+    settings::{HostHeader, OnChange, Origins, RouteSettings},
+};
 
 /// The routes that a table in JSON and a file make together; else the mistakes.
 fn with_table(table: &str, source: &str) -> Result<Vec<RouteSettings>, String> {
@@ -92,4 +95,85 @@ fn mistakes_of_a_route_point_at_their_part() {
         assert!(told.contains(says) && told.starts_with("error: relay.toml:"), "{keys}\n{told}");
     }
     assert!(wrong("[gatway]\n").contains("did you mean [gateway]?"));
+}
+
+#[test]
+fn a_rule_and_a_tap_are_as_they_are_said_or_as_is_usual() {
+    let config = file(
+        "[limits]\nmax_message = \"2MiB\"\n[[route]]\npath = \"/a/b\"\nupstreams = \"ws://a:1\"\n\
+         [[route.rule]]\naction = \"close\"\nlonger_than = \"1KiB\"\n\
+         [[route.rule]]\nname = \"calm\"\nbytes_per_second = \"1KiB\"\naction = \"close\"\n\
+         [[route.rule]]\nmatches = \"x\"\naction = \"close\"\ncode = 3000\nreason = \"why\"\n\
+         [route.tap]\n",
+    );
+    let route = &config.gateway.routes[0];
+    let closing = |index: usize| match &route.rules[index].action {
+        Action::Close(closing) => (closing.code, closing.reason.as_str()),
+        other => panic!("{other:?}"),
+    };
+    let names: Vec<_> = route.rules.iter().map(|rule| rule.name.as_str()).collect();
+    assert_eq!(names, ["1", "calm", "3"]);
+    assert_eq!(closing(0), (1009, "a message is too long"));
+    assert_eq!(closing(1), (4006, "too much at once"));
+    assert_eq!(closing(2), (3000, "why"));
+    let rate = route.rules[1].over.bytes.unwrap();
+    assert_eq!((rate.per_second, rate.burst), (1024, 1024));
+    let tap = route.tap.as_ref().unwrap();
+    assert_eq!((tap.channel.as_str(), tap.every, tap.max_message), ("tap/a/b", 1, 2 << 20));
+    assert_eq!((tap.from, tap.kind, route.max_message), (None, None, 2 << 20));
+}
+
+#[test]
+fn mistakes_of_rules_and_taps_are_all_told_and_point_at_their_part() {
+    let cases = [
+        ("[[route.rule]]\n", "[[route.rule]] needs an `action`"),
+        ("[[route.rule]]\naction = \"dorp\"", "did you mean \"drop\"?"),
+        ("[[route.rule]]\naction = \"drop\"\nmatch = \"a\"", "did you mean `matches`?"),
+        (
+            "[[route.rule]]\naction = \"drop\"\nmatches = \"(\"",
+            "invalid value `(` for `matches`: unclosed group",
+        ),
+        (
+            "[[route.rule]]\naction = \"drop\"\nmatches = '(?-u)\\xff'",
+            "`matches`: it may match a part of a character",
+        ),
+        ("[[route.rule]]\naction = \"replace\"\nmatches = \"a\"", "action = \"replace\" needs `with`"),
+        ("[[route.rule]]\naction = \"replace\"\nwith = \"a\"", "action = \"replace\" needs `matches`"),
+        (
+            "[[route.rule]]\naction = \"replace\"\nmatches = \"a\"\nwith = \"$1\"",
+            "`with`: `matches` has no group `1`",
+        ),
+        (
+            "[[route.rule]]\naction = \"drop\"\nwith = \"a\"",
+            "`with` is for action = \"replace\", which this [[route.rule]] has not",
+        ),
+        ("[[route.rule]]\naction = \"drop\"\ncode = 4000", "`code` is for action = \"close\""),
+        ("[[route.rule]]\naction = \"close\"\ncode = 1005", "`code` must be one that may be sent"),
+        ("[[route.rule]]\naction = \"drop\"\nburst_bytes = 5", "`burst_bytes` is for `bytes_per_second`"),
+        ("[[route.rule]]\naction = \"drop\"\nmessages_per_second = 0", "must be at least 1"),
+        ("[[route.rule]]\naction = \"drop\"\nfrom = \"both\"", "unknown value \"both\" for `from`"),
+        (
+            "[[route.rule]]\nname = \"2\"\naction = \"drop\"\n[[route.rule]]\naction = \"drop\"",
+            "another rule of this route is called `2`",
+        ),
+        (
+            "[[route.rule]]\nname = \"a\"\naction = \"drop\"\n[[route.rule]]\nname = \"a\"\naction = \"drop\"",
+            "there is a rule `a` of this route already",
+        ),
+        ("[route.rule]\naction = \"drop\"", "write [[route.rule]]"),
+        ("[route.tap]\nchannel = \"a b\"", "invalid value `a b` for `channel`"),
+        ("[route.tap]\nevery = 0", "`every` must be at least 1"),
+        ("[route.tap]\nsample = 3", "unknown key `sample` in [route.tap]"),
+        ("max_message = 5", "`max_message` is for routes with a rule or a tap"),
+    ];
+    for (keys, says) in cases {
+        let told = wrong(&format!("[[route]]\npath = \"/a\"\nupstreams = \"ws://a\"\n{keys}\n"));
+        assert!(told.contains(says) && told.starts_with("error: relay.toml:"), "{keys}\n{told}");
+        assert_eq!(told.matches("error: ").count(), 1, "{told}");
+    }
+    let two =
+        "[[route]]\npath = \"/a\"\nupstreams = \"ws://a\"\n[[route.rule]]\naction = \"x\"\nmatches = \"(\"\n";
+    assert_eq!(wrong(two).matches("error: ").count(), 2);
+    let strange = wrong("[[route]]\npath = \"/a,b\"\nupstreams = \"ws://a\"\n[route.tap]\n");
+    assert!(strange.contains("`tap/a,b` is no name of a channel"), "{strange}");
 }

@@ -1,30 +1,33 @@
-//! What is said of the gateway: `[gateway]`, `[[route]]` and the file of `--routes`; what it means, and how it is
-//! printed.
+//! What is said of the gateway: `[gateway]`, `[[route]]` and the file of `--routes`; what it means.
+//!
+//! - `rules`: what is said below a route of rules and the tap. `write`: how all of it is printed.
 
-use std::{
-    fmt::{self, Write as _},
-    num::NonZeroUsize,
-    time::Duration,
-};
+mod rules;
+mod write;
+
+use std::{num::NonZeroUsize, time::Duration};
 
 use hyper::header::{self, HeaderName, HeaderValue};
 use ipnet::IpNet;
-use shared::Kind;
+use shared::{ChannelId, Kind};
+
+pub(super) use write::write;
 
 use super::{
     document::Section,
     keys::{self, Unit},
-    print::{list, quoted, word},
     report::{By, Mistake, Said},
     value,
 };
 use crate::{
     gateway::{
+        course::Source,
         path::Prefix,
         settings::{
             Address, Balance, GatewaySettings, HostHeader, OnChange, Origins, Plain, RouteLimits,
             RouteSettings, Sort,
         },
+        tap::TapSettings,
     },
     senders::framing::Framing,
     tls::Authorities,
@@ -45,7 +48,18 @@ pub(super) struct RawRoute {
     pub(super) by: By,
     pub(super) limits: RawLimits,
     pub(super) max_message: Option<u64>,
+    pub(super) tap: Option<RawTap>,
     pub(super) settings: RouteSettings,
+}
+
+/// A tap that was said, of whose messages the limit is to be completed.
+#[derive(Debug)]
+pub(super) struct RawTap {
+    /// None: it was said wrongly.
+    channel: Option<ChannelId>,
+    from: Option<Source>,
+    kind: Option<Kind>,
+    every: u64,
 }
 
 /// A wait of the gateway: its key, and its field.
@@ -76,7 +90,7 @@ const FRAMINGS: [&str; 5] = ["line", "null", "octet-count", "read", "auto"];
 /// Keys that are for one sort of upstreams alone.
 const OF_WEBSOCKET: [&str; 7] =
     ["rewrite", "host", "forwarded", "set_headers", "remove_headers", "plain", "ca"];
-const OF_BYTES: [&str; 3] = ["framing", "frames", "max_message"];
+const OF_BYTES: [&str; 2] = ["framing", "frames"];
 
 impl Default for GatewaySettings {
     /// No routes.
@@ -125,6 +139,13 @@ impl RawLimits {
 }
 
 impl RawRoute {
+    /// What its tap means, where messages of channels have at most so many bytes.
+    pub(super) fn tap(&self, max_message: usize) -> Option<TapSettings> {
+        let RawTap { channel, from, kind, every } = self.tap.as_ref()?;
+        let (channel, from, kind, every) = (channel.clone()?, *from, *kind, *every);
+        Some(TapSettings { channel, from, kind, every, max_message })
+    }
+
     /// Reads a `[[route]]`; what is wrong is told, and it is none then.
     pub(super) fn read(mut section: Section<'_, '_>) -> Option<Self> {
         let path = section.parsed::<Prefix>("path", "a path like \"/terminal\"", &[]);
@@ -134,6 +155,7 @@ impl RawRoute {
             by: By::Default,
             limits: RawLimits::read(&mut section),
             max_message: None,
+            tap: None,
             settings: settings(Prefix::default(), Vec::new()),
         };
         for (key, missing, advice) in [
@@ -159,6 +181,9 @@ impl RawRoute {
                 );
             }
         }
+        route.settings.rules = rules::read_rules(&mut section);
+        let path = path.as_ref().map(|said| &said.value);
+        route.tap = rules::read_tap(&mut section, path);
         let lost = upstreams.as_ref().is_none_or(Vec::is_empty);
         if let (Some([]), Some(span)) = (upstreams.as_deref(), section.place("upstreams")) {
             section.mistake(Mistake::at(span, "a route needs at least one upstream"));
@@ -245,6 +270,12 @@ impl RawRoute {
                 section.mistake(Mistake::at(span, message).label("remove it"));
             }
         }
+        let governed = section.has("rule") || section.has("tap");
+        if let (Sort::WebSocket, false, Some(span)) = (sort, governed, section.place("max_message")) {
+            let message =
+                "`max_message` is for routes with a rule or a tap, and for upstreams of tcp:// and unix:";
+            section.mistake(Mistake::at(span, message).label("remove it, or add a [[route.rule]]"));
+        }
         let tls = upstreams.iter().any(|said| said.value.is_tls());
         if let (false, Sort::WebSocket, Some(span)) = (tls, sort, section.place("ca")) {
             let message = "`ca` is for upstreams of wss://, which this [[route]] has not";
@@ -271,6 +302,7 @@ pub(super) fn table(source: &str, by: &By) -> Result<Vec<RawRoute>, Vec<Mistake>
                 by: by.clone(),
                 limits: RawLimits::default(),
                 max_message: None,
+                tap: None,
                 settings: RouteSettings { host: HostHeader::Upstream, ..settings(path, vec![upstream]) },
             }),
             Err(error) => mistakes.push(mistake(format!("\"{}\": {error}", name.escape_debug()))),
@@ -320,6 +352,8 @@ fn settings(path: Prefix, upstreams: Vec<Address>) -> RouteSettings {
         framing: Framing::Read,
         frames: Kind::Binary,
         max_message: shared::limits::MAX_MESSAGE,
+        rules: Vec::new(),
+        tap: None,
         limits: GatewaySettings::default().defaults,
     }
 }
@@ -387,76 +421,6 @@ fn network(text: &str) -> Result<IpNet, String> {
         .or_else(|_| address())
         .map(|net| net.trunc())
         .map_err(|_| "write it as a network like 10.0.0.0/8 or an address like ::1".into())
-}
-
-/// Prints `[gateway]` and the routes.
-pub(super) fn write(out: &mut String, gateway: &GatewaySettings) -> fmt::Result {
-    writeln!(out, "\n[gateway]")?;
-    write_limits(out, &gateway.defaults)?;
-    gateway.routes.iter().try_for_each(|route| write_route(out, route))
-}
-
-fn write_limits(out: &mut String, limits: &RouteLimits) -> fmt::Result {
-    for wait in &WAITS {
-        writeln!(out, "{} = {}", wait.key, Unit::Wait.print(keys::micros((wait.get)(limits))))?;
-    }
-    writeln!(out, "connections = {}", limits.connections)?;
-    writeln!(out, "on_change = {}", quoted(word(&ON_CHANGE, limits.on_change)))
-}
-
-fn write_route(out: &mut String, route: &RouteSettings) -> fmt::Result {
-    let texts = |items: &mut dyn Iterator<Item = String>| list(&items.collect::<Vec<_>>());
-    writeln!(out, "\n[[route]]\npath = {}", quoted(&route.path.to_string()))?;
-    writeln!(out, "upstreams = {}", texts(&mut route.upstreams.iter().map(Address::to_string)))?;
-    writeln!(out, "balance = {}", quoted(word(&BALANCE, route.balance)))?;
-    if let Some(names) = &route.subprotocols {
-        writeln!(out, "subprotocols = {}", list(names))?;
-    }
-    match &route.origins {
-        Origins::Unsaid => {}
-        Origins::Any => writeln!(out, "origins = [\"*\"]")?,
-        Origins::These(origins) => writeln!(out, "origins = {}", list(origins))?,
-    }
-    if let Some(allow) = &route.allow {
-        writeln!(out, "allow = {}", texts(&mut allow.iter().map(IpNet::to_string)))?;
-    }
-    writeln!(out, "deny = {}", texts(&mut route.deny.iter().map(IpNet::to_string)))?;
-    writeln!(out, "deny_paths = {}", texts(&mut route.deny_paths.iter().map(|path| format!("{path}/"))))?;
-    if let Some(connections) = route.upstream_connections {
-        writeln!(out, "upstream_connections = {connections}")?;
-    }
-    write_limits(out, &route.limits)?;
-    match route.upstreams.first().map(|address| address.sort) {
-        Some(Sort::Bytes) => {
-            writeln!(out, "framing = {}", quoted(&route.framing.to_string()))?;
-            writeln!(out, "frames = {}", quoted(word(&FRAMES, route.frames)))?;
-            writeln!(out, "max_message = {}", Unit::Size.print(route.max_message as u64))
-        }
-        Some(Sort::WebSocket) | None => write_websocket(out, route),
-    }
-}
-
-fn write_websocket(out: &mut String, route: &RouteSettings) -> fmt::Result {
-    if let Some(rewrite) = &route.rewrite {
-        writeln!(out, "rewrite = {}", quoted(&format!("{rewrite}/")))?;
-    }
-    let host = match &route.host {
-        HostHeader::Pass => "pass",
-        HostHeader::Upstream => "upstream",
-        HostHeader::Named(name) => name.to_str().unwrap_or_default(),
-    };
-    writeln!(out, "host = {}\nforwarded = {}", quoted(host), route.forwarded)?;
-    let set = route.set_headers.iter().map(|(name, value)| {
-        format!("{} = {}", quoted(name.as_str()), quoted(value.to_str().unwrap_or_default()))
-    });
-    writeln!(out, "set_headers = {{ {} }}", set.collect::<Vec<_>>().join(", "))?;
-    let removed: Vec<String> = route.remove_headers.iter().map(HeaderName::to_string).collect();
-    writeln!(out, "remove_headers = {}", list(&removed))?;
-    writeln!(out, "plain = {}", quoted(word(&PLAIN, route.plain)))?;
-    if let Some(ca) = &route.ca {
-        writeln!(out, "ca = {}", quoted(ca.file()))?;
-    }
-    Ok(())
 }
 
 /// Whether messages of a fixed size are longer than is allowed; then how long they are.

@@ -1,0 +1,249 @@
+//! One direction of the way through: what is read goes on by its course, what the other side does not take waits, and an
+//! end is passed on when all has gone.
+
+use std::{
+    io,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use bytes::{Buf as _, Bytes};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+
+use super::{
+    course::{Course, Halt, Output},
+    stream::Passing,
+    walk::Walked,
+};
+
+/// Reads of one side before the other, and then other connections, get their turn.
+const READS: usize = 4;
+
+/// Bytes of a frame that are read at a time when it has to be finished.
+const FRAME_PIECE: usize = 16 * 1024;
+
+/// One direction.
+#[derive(Debug)]
+pub(super) struct Way<W> {
+    course: W,
+    /// Read by who asked, and not passed on yet.
+    early: Bytes,
+    /// The close frame that passed, with its code.
+    pub(super) close: Option<Option<u16>>,
+    /// Read, and not taken by the other side yet: nothing more is read until it is.
+    rest: Bytes,
+    /// What was written may still be on its way through TLS.
+    unflushed: bool,
+    pub(super) state: State,
+    /// Nothing more of what comes goes on.
+    pub(super) halted: bool,
+    /// Not counted yet.
+    pub(super) messages: u64,
+    pub(super) bytes: u64,
+}
+
+/// How far a direction is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum State {
+    #[default]
+    Flowing,
+    /// Its source has ended; the other side is to be told.
+    Ending,
+    Ended,
+}
+
+/// Why a direction can't go on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Broken {
+    /// The socket that is read failed.
+    Source,
+    /// The socket that is written to failed.
+    Sink,
+    /// What came must not go on.
+    Halted(Halt),
+}
+
+impl<W: Course> Way<W> {
+    pub(super) fn new(course: W, early: Bytes) -> Self {
+        Self {
+            course,
+            early,
+            close: None,
+            rest: Bytes::new(),
+            unflushed: false,
+            state: State::Flowing,
+            halted: false,
+            messages: 0,
+            bytes: 0,
+        }
+    }
+
+    /// Passes on what is there. Ready when the direction has ended.
+    pub(super) fn pass(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: &mut impl Passing,
+        to: &mut impl Passing,
+        buffer: &mut [u8],
+    ) -> Poll<Result<(), Broken>> {
+        for _ in 0..READS {
+            ready!(self.send_rest(cx, to)).map_err(|_| Broken::Sink)?;
+            match self.state {
+                State::Flowing => {
+                    let count = if self.early.is_empty() {
+                        ready!(from.poll_take(cx, buffer)).map_err(|_| Broken::Source)?
+                    } else {
+                        self.take_early(buffer)
+                    };
+                    if count == 0 {
+                        self.state = State::Ending;
+                    } else {
+                        self.pass_on(cx, to, &mut buffer[..count])?;
+                    }
+                }
+                State::Ending => {
+                    // It may be gone already.
+                    let _ = ready!(Pin::new(&mut *to).poll_shutdown(cx));
+                    self.state = State::Ended;
+                }
+                State::Ended => return Poll::Ready(Ok(())),
+            }
+        }
+        // There is likely more; others come first.
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    /// Takes what was read by who asked, as if it were read now.
+    fn take_early(&mut self, buffer: &mut [u8]) -> usize {
+        let count = self.early.len().min(buffer.len());
+        self.early.copy_to_slice(&mut buffer[..count]);
+        if self.early.is_empty() {
+            // Its memory is not needed any more.
+            self.early = Bytes::new();
+        }
+        count
+    }
+
+    /// Passes on what becomes of a read.
+    fn pass_on(
+        &mut self,
+        cx: &mut Context<'_>,
+        to: &mut impl Passing,
+        piece: &mut [u8],
+    ) -> Result<(), Broken> {
+        let mut output = Output::default();
+        let taken = self.course.take(piece, &mut output);
+        self.messages += taken.messages;
+        self.bytes += piece.len() as u64;
+        self.close = self.close.or(taken.close);
+        self.send(cx, to, output.parts(piece)).map_err(|_| Broken::Sink)?;
+        match taken.halt {
+            None => Ok(()),
+            Some(halt) => {
+                self.halted = true;
+                Err(Broken::Halted(halt))
+            }
+        }
+    }
+
+    /// Writes what the other side takes; the rest is kept.
+    fn send(&mut self, cx: &mut Context<'_>, to: &mut impl Passing, mut parts: [&[u8]; 2]) -> io::Result<()> {
+        for part in 0..parts.len() {
+            while !parts[part].is_empty() && self.rest.is_empty() {
+                match to.poll_give(cx, parts[part]) {
+                    Poll::Ready(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
+                    Poll::Ready(Ok(count)) => parts[part] = &parts[part][count..],
+                    Poll::Ready(Err(error)) => return Err(error),
+                    Poll::Pending => self.rest = parts.concat().into(),
+                }
+            }
+        }
+        self.unflushed = !matches!(Pin::new(to).poll_flush(cx), Poll::Ready(Ok(())));
+        Ok(())
+    }
+
+    fn send_rest(&mut self, cx: &mut Context<'_>, to: &mut impl Passing) -> Poll<io::Result<()>> {
+        while self.rest.has_remaining() {
+            let count = ready!(to.poll_give(cx, &self.rest))?;
+            if count == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.unflushed = true;
+            self.rest.advance(count);
+            if self.rest.is_empty() {
+                self.rest = Bytes::new();
+            }
+        }
+        if self.unflushed {
+            ready!(Pin::new(to).poll_flush(cx))?;
+            self.unflushed = false;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Passes on what an upstream still says to what came before the client had to be stopped, until it has answered the
+    /// close frame that it was told. If it is given up meanwhile, what is left waits.
+    pub(super) async fn pass_answers(
+        &mut self,
+        from: &mut (impl AsyncRead + Unpin),
+        to: &mut (impl AsyncWrite + Unpin),
+    ) {
+        self.course.keep_close();
+        let mut piece = vec![0; FRAME_PIECE];
+        let mut more = self.state == State::Flowing;
+        while more {
+            while self.rest.has_remaining() {
+                if !matches!(to.write_buf(&mut self.rest).await, Ok(1..)) {
+                    return;
+                }
+            }
+            let count = if self.early.is_empty() {
+                from.read(&mut piece).await.unwrap_or(0)
+            } else {
+                self.take_early(&mut piece)
+            };
+            let mut output = Output::default();
+            let taken = self.course.take(&mut piece[..count], &mut output);
+            self.messages += taken.messages;
+            self.bytes += count as u64;
+            self.rest = output.parts(&piece).concat().into();
+            more = count > 0 && taken.close.is_none() && taken.halt.is_none();
+        }
+    }
+
+    /// Finishes what has begun: the rest, the current frame if its source is still there, then `last` where a frame
+    /// may stand. Whether `last` went out.
+    pub(super) async fn leave(
+        &mut self,
+        mut source: Option<&mut (impl AsyncRead + Unpin)>,
+        to: &mut (impl AsyncWrite + Unpin),
+        last: &[u8],
+    ) -> bool {
+        if to.write_all(&std::mem::take(&mut self.rest)).await.is_err() {
+            return false;
+        }
+        let mut piece = Vec::new();
+        while self.state == State::Flowing && self.course.unfinished().is_some() {
+            piece.resize(FRAME_PIECE, 0);
+            let count = match &mut source {
+                _ if !self.early.is_empty() => self.take_early(&mut piece),
+                Some(source) => source.read(&mut piece).await.unwrap_or(0),
+                None => 0,
+            };
+            let Some(walker) = self.course.unfinished().filter(|_| count > 0) else { break };
+            let end = walker.step(&piece[..count], &mut Walked::default());
+            if to.write_all(&piece[..end]).await.is_err() {
+                return false;
+            }
+        }
+        let fits = !last.is_empty()
+            && self.course.unfinished().is_none()
+            && !self.course.is_closed()
+            && self.state == State::Flowing;
+        let told = fits && to.write_all(last).await.is_ok();
+        let _ = to.shutdown().await;
+        self.state = State::Ended;
+        told
+    }
+}
