@@ -218,6 +218,8 @@ impl Troupe {
     }
 
     async fn caught_up(&mut self, played: &mut Played) {
+        // Who was not settled in time leaves with what it has.
+        self.settled(played).await;
         let Played { history, counts, .. } = played;
         while let Some(outcome) = self.receivers.join_next().await {
             let outcome = outcome.expect("a receiver does not panic");

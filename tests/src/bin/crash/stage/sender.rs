@@ -81,6 +81,10 @@ pub(super) async fn run(number: u16, plan: cast::Sender, mut stage: Stage, rng: 
     };
     let mut fenced: Option<Box<FramedSender>> = None;
     loop {
+        if stage.scene().phase == Phase::CatchUp {
+            // Too late to be settled, which the director tells.
+            break;
+        }
         let Some(link) = sender.establish().await else {
             moment(&mut sender.rng, 5..60).await;
             continue;
@@ -202,7 +206,7 @@ impl Sender {
                         self.send(&mut link, playing).await;
                     }
                     let settled = self.courses.iter().all(|course| course.settled == course.lane.sent);
-                    if !playing && settled {
+                    if !playing && (settled || stage.scene().phase == Phase::CatchUp) {
                         return End::Done;
                     }
                     if draining && settled {
