@@ -59,6 +59,8 @@ pub(crate) struct Played {
     pub(crate) counts: Counts,
     disk: Disk,
     clients: TempDir,
+    /// What the relay said.
+    log: String,
 }
 
 /// Everybody but the relay.
@@ -81,7 +83,8 @@ pub(crate) async fn play(play: Play) -> Result<Played> {
     relay.ready().await.map_err(anyhow::Error::msg)?;
     let (scene, watch) = watch::channel(Scene { era: 1, phase: Phase::Play });
     let stage = Stage { address: relay.address(), folder: clients.path().to_owned(), scene: watch };
-    let mut played = Played { history: History::default(), counts: Counts::default(), disk, clients };
+    let (history, counts, log) = Default::default();
+    let mut played = Played { history, counts, disk, clients, log };
     let mut troupe = Troupe::enter(&stage, &mut rng);
 
     played.play(play, &mut relay, &scene, &mut rng).await?;
@@ -110,6 +113,7 @@ pub(crate) async fn play(play: Play) -> Result<Played> {
             played.start(&mut relay, &scene).await;
         }
     }
+    played.log = relay.log;
     Ok(played)
 }
 
@@ -176,6 +180,7 @@ impl Played {
         self.disk.keep(&folder.join("data")).context("keeping the data")?;
         let copy = Command::new("cp").arg("-r").arg(self.clients.path()).arg(folder.join("clients")).status();
         copy.context("keeping what the clients have")?;
+        std::fs::write(folder.join("relay.log"), &self.log)?;
         Ok(folder)
     }
 }

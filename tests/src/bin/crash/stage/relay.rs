@@ -20,12 +20,21 @@ pub(super) struct Relay {
     program: Option<Program>,
     /// How often it was started.
     pub(super) starts: u32,
+    /// What it said, era by era.
+    pub(super) log: String,
 }
 
 impl Relay {
     pub(super) fn new(config: &str, data: &Path) -> Self {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, lasting_port()));
-        Self { address, config: config_file(config), data: data.to_owned(), program: None, starts: 0 }
+        Self {
+            address,
+            config: config_file(config),
+            data: data.to_owned(),
+            program: None,
+            starts: 0,
+            log: String::new(),
+        }
     }
 
     pub(super) fn address(&self) -> SocketAddr {
@@ -49,6 +58,7 @@ impl Relay {
         }
         let Finished { code, stderr, .. } = program.finish().await;
         self.program = None;
+        self.note(&stderr);
         Err(format!("the relay did not start (exit {code:?}): {}", stderr.trim_end()))
     }
 
@@ -58,6 +68,7 @@ impl Relay {
         let Some(mut program) = self.program.take() else { return Ok(()) };
         program.signal(signal).await;
         let Finished { code, stderr, .. } = program.finish().await;
+        self.note(&stderr);
         let expected = if signal == Signal::Kill { None } else { Some(0) };
         let kept_less = may_be_full
             && code == Some(1)
@@ -70,6 +81,10 @@ impl Relay {
             return Err(format!("the relay ended with {code:?} and said: {}", stderr.trim_end()));
         }
         Ok(())
+    }
+
+    fn note(&mut self, said: &str) {
+        self.log += &format!("era {}\n{said}", self.starts);
     }
 
     /// Has it check its data; what it found wrong.
