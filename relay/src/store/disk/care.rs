@@ -23,6 +23,10 @@ use super::{
 /// So many neighbours are made one, if all of them together are no more than half of a segment. The short logs of tests
 /// have such ones too.
 const NEIGHBOURS: usize = if cfg!(test) { 2 } else { 8 };
+/// A file that holds room: on a full disk it is given up, since to free space a checkpoint has to be written first.
+const RESERVE: &str = "reserve";
+/// Bytes of it at least.
+const RESERVED: usize = 256 * 1024;
 /// Bytes that are written at a time.
 const PIECE: usize = 1 << 20;
 
@@ -49,6 +53,12 @@ pub(super) struct Caring {
     /// Up to where each channel's messages are gone, as the checkpoint on the disk says it. Nothing else is removed: a
     /// hole has to be known before it is there.
     gone: HashMap<u32, Seq>,
+    /// Bytes of the last checkpoint.
+    size: usize,
+    /// The reserve is there.
+    reserved: bool,
+    /// Sealed segments that have no index beside them yet.
+    unindexed: BTreeSet<u64>,
     /// Segments that can't be read: they stay as they are.
     damaged: BTreeSet<u64>,
 }
@@ -56,18 +66,27 @@ pub(super) struct Caring {
 impl Caring {
     /// Nothing is removed before the first checkpoint of this run.
     pub(super) fn new(shared: Arc<Shared>, queue: Arc<Queue>) -> Self {
-        Self { shared, queue, checkpointed: 0, gone: HashMap::new(), damaged: BTreeSet::new() }
+        Self {
+            shared,
+            queue,
+            checkpointed: 0,
+            gone: HashMap::new(),
+            size: 0,
+            reserved: false,
+            unindexed: BTreeSet::new(),
+            damaged: BTreeSet::new(),
+        }
     }
 
     pub(super) fn run(mut self, tasks: &mpsc::Receiver<Care>) {
+        self.keep_reserve();
         while let Ok(care) = tasks.recv() {
             let outcome = match care {
                 Care::Sealed { number, checkpoint } => {
-                    let saved =
-                        self.finish(number).and_then(|()| checkpoint.map_or(Ok(()), |c| self.save(c)));
-                    saved.and_then(|()| self.reclaim())
+                    self.unindexed.insert(number);
+                    checkpoint.map_or(Ok(()), |checkpoint| self.give_back(checkpoint))
                 }
-                Care::Checkpoint(checkpoint) => self.save(checkpoint).and_then(|()| self.reclaim()),
+                Care::Checkpoint(checkpoint) => self.give_back(checkpoint),
                 Care::Trimmed => {
                     if self.shared.state().has_dead() {
                         self.queue.push(Work::Save);
@@ -79,10 +98,64 @@ impl Caring {
                     return;
                 }
             };
-            if let Err(error) = outcome {
+            if let Err(error) = outcome.and_then(|()| self.finish_all()) {
                 tracing::warn!("space of what is gone is not given back yet: {error}");
             }
         }
+    }
+
+    /// Writes a checkpoint, and gives the space back that it knows to be free; where there is none for that, from the
+    /// reserve.
+    fn give_back(&mut self, checkpoint: Saved) -> io::Result<()> {
+        self.size = checkpoint.bytes.len();
+        let outcome = match self.save(&checkpoint) {
+            Err(error) if error.kind() == io::ErrorKind::StorageFull && self.give_reserve_up() => {
+                self.save(&checkpoint)
+            }
+            outcome => outcome,
+        };
+        outcome?;
+        self.checkpointed = self.checkpointed.max(checkpoint.segment);
+        self.gone = checkpoint.gone;
+        let outcome = match self.reclaim() {
+            Err(error) if error.kind() == io::ErrorKind::StorageFull && self.give_reserve_up() => {
+                self.reclaim()
+            }
+            outcome => outcome,
+        };
+        self.keep_reserve();
+        outcome
+    }
+
+    /// Whether there was a reserve.
+    fn give_reserve_up(&mut self) -> bool {
+        std::mem::take(&mut self.reserved) && self.shared.volume.remove(RESERVE).is_ok()
+    }
+
+    /// Holds room for two checkpoints. Where there is none it can't be helped now.
+    fn keep_reserve(&mut self) {
+        if self.reserved {
+            return;
+        }
+        let bytes = vec![0; RESERVED.max(2 * self.size)];
+        let held = self
+            .shared
+            .volume
+            .create(RESERVE)
+            .and_then(|blob| blob.write_at(&bytes, 0).and_then(|()| blob.sync()));
+        self.reserved = held.is_ok();
+        if !self.reserved {
+            let _ = self.shared.volume.remove(RESERVE);
+        }
+    }
+
+    /// Writes the indices that are not there yet.
+    fn finish_all(&mut self) -> io::Result<()> {
+        while let Some(number) = self.unindexed.first().copied() {
+            self.finish(number)?;
+            self.unindexed.remove(&number);
+        }
+        Ok(())
     }
 
     /// Writes the index of a segment that was sealed.
@@ -101,12 +174,8 @@ impl Caring {
         Ok(())
     }
 
-    /// Writes a checkpoint: then space may be given back that it knows to be free.
-    fn save(&mut self, checkpoint: Saved) -> io::Result<()> {
-        volume::replace(&*self.shared.volume, checkpoint::NAME, &checkpoint.bytes)?;
-        self.checkpointed = self.checkpointed.max(checkpoint.segment);
-        self.gone = checkpoint.gone;
-        Ok(())
+    fn save(&self, checkpoint: &Saved) -> io::Result<()> {
+        volume::replace(&*self.shared.volume, checkpoint::NAME, &checkpoint.bytes)
     }
 
     fn write_index(&self, index: &Index, of: Of) -> io::Result<Index> {
@@ -127,7 +196,16 @@ impl Caring {
             if run.is_empty() {
                 return Ok(());
             }
-            self.rewrite(&run)?;
+            self.rewrite(&run).inspect_err(|_| self.drop_drafts())?;
+        }
+    }
+
+    /// What was begun and not finished takes space.
+    fn drop_drafts(&self) {
+        for name in self.shared.volume.list().unwrap_or_default() {
+            if name.ends_with(".log.new") || name.ends_with(".idx.new") {
+                let _ = self.shared.volume.remove(&name);
+            }
         }
     }
 

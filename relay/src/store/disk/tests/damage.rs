@@ -166,6 +166,29 @@ fn nothing_is_confirmed_on_a_full_disk_and_everything_goes_on_when_there_is_room
 }
 
 #[test]
+fn a_disk_that_the_log_itself_has_filled_gets_room_when_retention_lets_go() {
+    runtime().block_on(async {
+        let disk = Forgetful::new(3);
+        disk.set_size(400_000);
+        let rig = Rig::open(disk.clone(), None).unwrap();
+        let mut round = 0;
+        while rig.append(["sync", "other"][round % 2], &texts(3 * round, 3), None).await.is_ok() {
+            round += 1;
+        }
+        drop(rig);
+        // All but a little of it may go now, but to know that takes room.
+        let rig = Rig::open(disk.after_kill(), Some(30)).unwrap();
+        let mut refused = 0;
+        while rig.append("sync", &texts(0, 3), None).await.is_err() {
+            refused += 1;
+            assert!(refused < 1_000_000, "it gets out of that by itself");
+            rig.store.trim(1).await;
+        }
+        assert_eq!(rig.read("sync", Seq::ZERO).await.0.len(), 30);
+    });
+}
+
+#[test]
 fn after_a_sync_that_failed_nothing_is_confirmed_until_the_log_is_opened_anew() {
     runtime().block_on(async {
         let disk = filled(10, false).await;
