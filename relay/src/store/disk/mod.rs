@@ -6,7 +6,8 @@
 //!   one that gives space back.
 //! - `state`, `channel`: what is known; `reading`: how pages come to be, in memory of the `pool`; `finding`: where to
 //!   begin.
-//! - `open`: from the files to the state, with the `checkpoint` and the `identity`; `volume`: the directory.
+//! - `open`: from the files to the state, with the `checkpoint`, the `identity` and a `replay` of what comes behind;
+//!   `volume`: the directory.
 //! - `examination`: every byte looked at; `repair`: what `relay log` says and does.
 
 mod care;
@@ -24,6 +25,7 @@ mod queue;
 mod reading;
 mod record;
 mod repair;
+mod replay;
 mod segment;
 mod state;
 #[cfg(test)]
