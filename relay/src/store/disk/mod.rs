@@ -1,12 +1,14 @@
 //! The engine that keeps everything on disk: one log for all channels, in segments, with one sync for all that was
 //! appended meanwhile. The newest chunks are in memory too.
 //!
-//! - [`record`]: what the log consists of; [`segment`]: its files; [`index`]: where in them a channel's chunks are.
-//! - [`writer`]: a thread that commits in a [`group`] what stands in the [`queue`], at the [`end`] of the log; [`care`]:
+//! - `record`: what the log consists of; `segment`: its files; `index`: where in them a channel's chunks are.
+//! - `writer`: a thread that commits in a `group` what stands in the `queue`, at the `end` of the log; `care`:
 //!   one that gives space back.
-//! - [`state`], [`channel`]: what is known; [`reading`]: how pages come to be, in memory of the [`pool`]; [`finding`]: where to begin.
-//! - [`open`]: from the files to the state, with the [`checkpoint`] and the [`identity`]; [`volume`]: the directory.
-//! - [`examination`]: every byte looked at; [`repair`]: what `relay log` says and does.
+//! - `state`, `channel`: what is known; `reading`: how pages come to be, in memory of the `pool`; `finding`: where to
+//!   begin.
+//! - `open`: from the files to the state, with the `checkpoint`, the `identity` and a `replay` of what comes behind;
+//!   `volume`: the directory.
+//! - `examination`: every byte looked at; `repair`: what `relay log` says and does.
 
 mod care;
 mod channel;
@@ -23,6 +25,7 @@ mod queue;
 mod reading;
 mod record;
 mod repair;
+mod replay;
 mod segment;
 mod state;
 #[cfg(test)]
