@@ -71,7 +71,7 @@ struct Backlog {
 /// What happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Happening {
-    /// The outbox may have room again.
+    /// The outbox may have room again, or the connection is another one.
     Progress,
     /// The connection is lost; another is tried.
     Lost,
@@ -226,17 +226,19 @@ impl Sender {
                     self.link = Link::Waiting(Instant::now());
                     return Ok(happening);
                 }
+                // Whoever waits only so long for a relay that is away has to know of each loss.
                 Step::Event(Err(end)) => {
-                    if self.lost(&end)? {
-                        return Ok(Happening::Lost);
-                    }
+                    return Ok(if self.lost(&end)? { Happening::Lost } else { Happening::Progress });
                 }
                 Step::Time => {
                     let Target { relay, producer, connect_timeout, .. } = self.target.clone();
                     self.link =
                         Link::Connecting(Box::pin(Connection::open(relay, producer, connect_timeout)));
                 }
-                Step::Attempt(Ok(connection)) => self.established(connection),
+                Step::Attempt(Ok(connection)) => {
+                    self.established(connection);
+                    return Ok(Happening::Progress);
+                }
                 Step::Attempt(Err(End::Refused(refusal))) if !may_pass(&refusal) => {
                     return Err(self.incomplete(Failure::refused(&refusal)));
                 }

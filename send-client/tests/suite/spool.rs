@@ -10,14 +10,17 @@ use std::{
 };
 
 use shared::{ErrorCode, limits::MAX_KEEP_PRODUCER_S};
-use tokio::time::interval;
+use tokio::time::{interval, timeout};
 
 use crate::fake_relay::{FakeRelay, Said, WELCOME};
 
 /// Runs the program with a spool.
 fn run(relay: &str, spool: &Path, args: &[&str], input: &'static str) -> thread::JoinHandle<Output> {
     let mut command = Command::new(env!("CARGO_BIN_EXE_send-client"));
-    command.args(["--relay", relay, "--spool-wait", "0s", "--spool"]).arg(spool).args(args);
+    command.args(["--relay", relay, "--spool"]).arg(spool).args(args);
+    if !args.contains(&"--spool-wait") {
+        command.args(["--spool-wait", "0s"]);
+    }
     command.env_remove("RELAY_CHANNEL").env_remove("RELAY_ADDR").env_remove("RELAY_LEVEL");
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     thread::spawn(move || {
@@ -109,6 +112,25 @@ async fn a_relay_that_has_more_than_the_spool_ever_had_is_not_sent_to() {
     let output = running.join().unwrap();
     assert_eq!(output.status.code(), Some(1));
     assert!(stderr(&output).contains("it confirms message 7, which was not sent"), "{}", stderr(&output));
+}
+
+#[tokio::test]
+async fn a_relay_that_goes_away_again_is_waited_for_no_longer_than_said() {
+    let folder = tempfile::tempdir().unwrap();
+    let relay = FakeRelay::bind().await;
+    let running = run(&relay.address(), folder.path(), &["-c", "foo", "--spool-wait", "2s"], "one\n");
+    // It comes back once, within the wait, and confirms nothing.
+    for _ in 0..2 {
+        let mut peer = relay.accept(WELCOME).await;
+        assert_eq!(peer.next().await, open(0, 1, "foo"));
+        peer.opened(0, 0).await;
+        assert_eq!(peer.next().await, publish(0, 1, "one"));
+    }
+    drop(relay);
+    let joined = tokio::task::spawn_blocking(move || running.join().unwrap());
+    let output = timeout(Duration::from_secs(30), joined).await.expect("it ends").unwrap();
+    assert_eq!(output.status.code(), Some(6), "{}", stderr(&output));
+    assert!(stderr(&output).contains("1 message stays in the spool"), "{}", stderr(&output));
 }
 
 #[tokio::test]
