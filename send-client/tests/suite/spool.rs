@@ -5,12 +5,13 @@ use std::{
     io::Write,
     path::Path,
     process::{Command, Output, Stdio},
+    sync::mpsc,
     thread,
     time::Duration,
 };
 
 use shared::{ErrorCode, limits::MAX_KEEP_PRODUCER_S};
-use tokio::time::{interval, timeout};
+use tokio::time::interval;
 
 use crate::fake_relay::{FakeRelay, Said, WELCOME};
 
@@ -127,8 +128,10 @@ async fn a_relay_that_goes_away_again_is_waited_for_no_longer_than_said() {
         assert_eq!(peer.next().await, publish(0, 1, "one"));
     }
     drop(relay);
-    let joined = tokio::task::spawn_blocking(move || running.join().unwrap());
-    let output = timeout(Duration::from_secs(30), joined).await.expect("it ends").unwrap();
+    // Not joined here, so that a program that stays fails the test instead of holding it.
+    let (ended, end) = mpsc::channel();
+    thread::spawn(move || ended.send(running.join().unwrap()));
+    let output = end.recv_timeout(Duration::from_secs(30)).expect("it ends");
     assert_eq!(output.status.code(), Some(6), "{}", stderr(&output));
     assert!(stderr(&output).contains("1 message stays in the spool"), "{}", stderr(&output));
 }
