@@ -6,13 +6,14 @@ use anstream::{stderr, stdout};
 use clap::Parser as _;
 use relay::{
     Relay,
-    cli::{Cli, Command, ConfigCommand, Serve},
+    cli::{Cli, Command, ConfigCommand, LogCommand, Serve},
     config::{self, Config},
     diagnostics,
     gateway::{Gateway, show},
     ready::Ready,
     runtime,
     shutdown::{Signals, Wanted},
+    store::disk,
 };
 use tokio::sync::oneshot;
 
@@ -31,11 +32,22 @@ fn main() -> ExitCode {
             Ok(report) => print(format_args!("{}", show::table(&report))),
             Err(e) => Err(fail(&e, 1)),
         },
+        Command::Log { command } => log(&command),
         Command::Config { command: ConfigCommand::Example } => {
             print(format_args!("{}", config::example().trim_end()))
         }
     };
     outcome.map_or_else(|code| code, |()| ExitCode::SUCCESS)
+}
+
+fn log(command: &LogCommand) -> Result<(), ExitCode> {
+    let (dir, outcome) = match command {
+        LogCommand::Check { dir } => (dir, disk::check(dir)),
+        LogCommand::Repair { dir } => (dir, disk::repair(dir)),
+    };
+    let report = outcome.map_err(|e| fail(&format_args!("cannot use {}: {e}", dir.display()), 1))?;
+    print(format_args!("{}", report.text))?;
+    if report.sound { Ok(()) } else { Err(ExitCode::FAILURE) }
 }
 
 fn serve(serve: &Serve) -> Result<(), ExitCode> {
@@ -60,7 +72,10 @@ async fn run(config: Config, serve: &Serve) -> Result<(), ExitCode> {
     let mut stop = Some(stop);
     loop {
         tokio::select! {
-            () = &mut running => return Ok(()),
+            ended = &mut running => {
+                let lost = |error| fail(&format_args!("not everything that was stored is on the disk: {error}"), 1);
+                return ended.map_err(lost);
+            }
             wanted = signals.next() => match (wanted, stop.take()) {
                 (Wanted::End(_), Some(stop)) => drop(stop),
                 (Wanted::End(code), None) => return Err(ExitCode::from(code)),
