@@ -145,7 +145,7 @@ impl Relay {
         let drain = connections.drain;
         let metrics = Arc::<Metrics>::default();
         let permits = reception::permits(&connections);
-        let gateway = Arc::new(Gateway::new(gateway, life.clone(), Arc::clone(&permits)));
+        let gateway = Arc::new(Gateway::new(gateway, life.clone(), Arc::clone(&permits), Arc::clone(&hub)));
         let front = Front::new(Arc::clone(&hub), Arc::clone(&gateway), life.clone(), http, receivers);
         let reception = Reception::new(
             Arc::clone(&hub),

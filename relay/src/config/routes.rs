@@ -320,6 +320,8 @@ fn settings(path: Prefix, upstreams: Vec<Address>) -> RouteSettings {
         framing: Framing::Read,
         frames: Kind::Binary,
         max_message: shared::limits::MAX_MESSAGE,
+        rules: Vec::new(),
+        tap: None,
         limits: GatewaySettings::default().defaults,
     }
 }

@@ -21,6 +21,8 @@ use super::{
     body::{Answer, Body, Driver, Held, Passed, text},
     bridge::Bridge,
     counters::{Cause, End, Refused, Side},
+    course::Source,
+    governed::Governed,
     passage::{Opening, Passage},
     path::{Ambiguous, RequestPath},
     request::{self, Purpose},
@@ -29,6 +31,7 @@ use super::{
     stream::Stream,
     through::Through,
     upstream::{Failure, Seat, Upstream},
+    walk::Walker,
 };
 use crate::connection::Connection;
 
@@ -108,8 +111,8 @@ impl Gateway {
                 let seat = upstream.seat(route.settings.upstream_connections)?;
                 let stream =
                     upstream.connect(limits.connect_timeout, state.keepalive, route.tls.as_ref()).await?;
-                let asked =
-                    question(&request, &route, &upstream, &visit, Purpose::Upgrade, Empty::<Bytes>::new());
+                let purpose = if route.is_governed() { Purpose::GovernedUpgrade } else { Purpose::Upgrade };
+                let asked = question(&request, &route, &upstream, &visit, purpose, Empty::<Bytes>::new());
                 Ok((seat, ask::ask(&upstream, stream, asked, limits.upgrade_timeout).await?))
             };
             match asked.await {
@@ -184,7 +187,16 @@ impl Gateway {
         self.life.spawn(async move {
             // A task of its own, so that what the handshake needed does not stay for as long as the connection.
             match upgraded(upgrade).await {
-                Some(client) => life.spawn(Through::new(client, upstream, early, passage).run()),
+                Some(client) if passage.route().is_governed() => {
+                    let limit = passage.route().settings.max_message;
+                    let of = |from| Governed::new(&passage, from, limit);
+                    let courses = (of(Source::Client), of(Source::Upstream));
+                    life.spawn(Through::new(client, upstream, early, courses, passage).run())
+                }
+                Some(client) => {
+                    let courses = <(Walker, Walker)>::default();
+                    life.spawn(Through::new(client, upstream, early, courses, passage).run())
+                }
                 None => passage.end(VANISHED),
             }
         });

@@ -1,7 +1,9 @@
 //! The way through for upstreams of bytes: the gateway is the WebSocket server, what a browser's messages carry goes
 //! to the upstream as it comes, what the upstream sends becomes messages. Both halves end apart: a close frame ends
 //! the bytes towards the upstream, which may still answer; its end becomes a close frame, and what the browser still
-//! sends until it answers that is passed on.
+//! sends until it answers that is passed on. Rules and a tap see the messages as the browser sends and gets them.
+
+mod part;
 
 use std::{
     future::{Future as _, poll_fn},
@@ -12,15 +14,16 @@ use std::{
 
 use bytes::{Buf as _, Bytes};
 use tokio::{
-    io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf},
-    time::{Instant, Sleep, sleep, sleep_until, timeout},
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    time::{Instant, Sleep, sleep, sleep_until},
 };
 
 use super::{
     control::Order,
     counters::{Cause, End, Side},
-    farewell::{Farewell, close_frame, drain},
-    frame::Violation,
+    course::{Course as _, Halt, Output, Source, Taken},
+    farewell::close_frame,
+    governed::Governed,
     passage::Passage,
     reframe::{ROOM, Reframer},
     stream::with_buffer,
@@ -39,10 +42,6 @@ const PONGS: usize = 4096;
 
 /// The upstream has ended, and so it is done.
 const DONE: u16 = 1000;
-/// The browser did not keep to RFC 6455.
-const PROTOCOL: u16 = 1002;
-/// The upstream did not keep to its framing.
-const INTERNAL: u16 = 1011;
 
 /// A connection between a browser and an upstream of bytes.
 #[derive(Debug)]
@@ -51,6 +50,8 @@ pub struct Bridge<C, U> {
     upstream: U,
     unframer: Unframer,
     reframer: Reframer,
+    /// What is done with messages in between, if anything is.
+    governed: Option<Box<Between>>,
     from_client: Half,
     from_upstream: Half,
     to_upstream: Bytes,
@@ -73,6 +74,16 @@ pub struct Bridge<C, U> {
     passage: Passage,
 }
 
+/// Messages in frames, between a side and the other.
+#[derive(Debug)]
+struct Between {
+    up: Governed,
+    down: Governed,
+    /// Frames that wait for those before them to be out.
+    unread_up: Bytes,
+    unread_down: Bytes,
+}
+
 /// What comes from one side.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Half {
@@ -83,7 +94,7 @@ enum Half {
 }
 
 /// Why bytes do not pass any more.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 enum Stop {
     /// Both sides have ended.
     Ended,
@@ -91,8 +102,8 @@ enum Stop {
     Failed(Side),
     /// The gateway wants it.
     Ordered(Order),
-    /// The browser did not keep to the protocol.
-    Violated(Violation),
+    /// What this side sent must not go on.
+    Halted(Side, Halt),
     /// The upstream did not keep to its framing.
     Lost(FramingLost),
 }
@@ -104,7 +115,18 @@ where
 {
     /// Between these two, after the answer to the upgrade.
     pub fn new(client: C, upstream: U, passage: Passage) -> Self {
+        let limit = passage.route().settings.max_message;
+        let governed = passage.route().is_governed().then(|| {
+            Box::new(Between {
+                up: Governed::new(&passage, Source::Client, limit),
+                // A read may be longer than a message with boundaries may be.
+                down: Governed::new(&passage, Source::Upstream, limit.max(ROOM + READ)),
+                unread_up: Bytes::new(),
+                unread_down: Bytes::new(),
+            })
+        });
         Self {
+            governed,
             client,
             upstream,
             unframer: Unframer::default(),
@@ -128,8 +150,8 @@ where
     /// Runs until the connection ends.
     pub async fn run(mut self: Box<Self>) {
         let stop = poll_fn(|cx| self.poll(cx)).await;
-        let end = match (stop, self.ended) {
-            (Stop::Ended, Some(ended)) => ended,
+        let end = match self.ended {
+            Some(ended) if stop == Stop::Ended => ended,
             // What it takes to part is of no use before, so it is no part of what a connection costs.
             _ => Box::pin(self.part(stop)).await,
         };
@@ -184,10 +206,21 @@ where
                 // Woken by what is written: that is what is waited for.
                 Half::Flowing if self.control.len() > PONGS => return Poll::Pending,
                 Half::Flowing => {
-                    let mut read = ReadBuf::new(&mut buffer[..READ]);
-                    let client = Pin::new(&mut self.client).poll_read(cx, &mut read);
-                    ready!(client).map_err(|_| Stop::Failed(Side::Client))?;
-                    let count = read.filled().len();
+                    let waiting =
+                        self.governed.as_mut().map(|between| std::mem::take(&mut between.unread_up));
+                    let count = match waiting.filter(|waiting| !waiting.is_empty()) {
+                        Some(mut waiting) => {
+                            let count = waiting.len();
+                            waiting.copy_to_slice(&mut buffer[..count]);
+                            count
+                        }
+                        None => {
+                            let mut read = ReadBuf::new(&mut buffer[..READ]);
+                            let client = Pin::new(&mut self.client).poll_read(cx, &mut read);
+                            ready!(client).map_err(|_| Stop::Failed(Side::Client))?;
+                            read.filled().len()
+                        }
+                    };
                     if count == 0 {
                         self.client_ended(Cause::Ended);
                     } else {
@@ -208,25 +241,48 @@ where
         Poll::Pending
     }
 
+    /// Takes what was read of the browser.
     fn take_frames(&mut self, cx: &mut Context<'_>, piece: &mut [u8]) -> Result<(), Stop> {
         (self.heard, self.moved) = (true, true);
-        let found = self.unframer.take(piece).map_err(Stop::Violated)?;
-        self.passage.counters().from_client.add(found.messages, found.bytes as u64);
+        let Some(between) = &mut self.governed else {
+            let (messages, bytes) = self.unframe(cx, piece)?;
+            self.passage.counters().from_client.add(messages, bytes);
+            return Ok(());
+        };
+        let mut output = Output::default();
+        let Taken { used, messages, payload, halt, .. } = between.up.take(piece, &mut output);
+        between.unread_up = Bytes::copy_from_slice(&piece[used..]);
+        self.passage.counters().from_client.add(messages, payload);
+        for part in output.parts_mut(piece) {
+            self.unframe(cx, part)?;
+        }
+        halt.map_or(Ok(()), |halt| Err(Stop::Halted(Side::Client, halt)))
+    }
+
+    /// Passes on what frames carry; how many messages, and bytes of them.
+    fn unframe(&mut self, cx: &mut Context<'_>, frames: &mut [u8]) -> Result<(u64, u64), Stop> {
+        let found = self.unframer.take(frames);
+        let found = found.map_err(|violation| Stop::Halted(Side::Client, violation.into()))?;
         if !self.close_said {
             for ping in &found.pings {
                 self.control.extend_from_slice(&[0x8a, ping.len() as u8]);
                 self.control.extend_from_slice(ping);
             }
         }
-        match write(cx, &mut self.upstream, &piece[..found.bytes]) {
-            Ok(rest) => self.to_upstream = rest,
-            Err(_) => self.upstream_takes_no_more()?,
+        let bytes = &frames[..found.bytes];
+        if !self.to_upstream.is_empty() {
+            self.to_upstream = [&self.to_upstream, bytes].concat().into();
+        } else {
+            match write(cx, &mut self.upstream, bytes) {
+                Ok(rest) => self.to_upstream = rest,
+                Err(_) => self.upstream_takes_no_more()?,
+            }
         }
         if let Some(code) = found.close {
             self.closed = Some(code);
             self.client_ended(Cause::Closed);
         }
-        Ok(())
+        Ok((found.messages, found.bytes as u64))
     }
 
     fn client_ended(&mut self, cause: Cause) {
@@ -246,6 +302,11 @@ where
     fn pass_down(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<Result<(), Stop>> {
         for _ in 0..READS {
             ready!(self.send_to_client(cx)).map_err(|_| Stop::Failed(Side::Client))?;
+            let waiting = self.governed.as_mut().map(|between| std::mem::take(&mut between.unread_down));
+            if let Some(waiting) = waiting.filter(|waiting| !waiting.is_empty()) {
+                self.deliver(cx, &mut Vec::from(waiting))?;
+                continue;
+            }
             match self.from_upstream {
                 Half::Flowing => {
                     let mut read = ReadBuf::new(&mut buffer[ROOM..ROOM + READ]);
@@ -253,7 +314,7 @@ where
                         Poll::Ready(Ok(())) => {}
                         Poll::Ready(Err(_)) => return Poll::Ready(Err(Stop::Failed(Side::Upstream))),
                         Poll::Pending => {
-                            ready!(self.poll_silence(cx));
+                            ready!(self.poll_silence(cx))?;
                             continue;
                         }
                     }
@@ -296,19 +357,41 @@ where
             let now = Instant::now().into_std();
             let (range, frames) = self.reframer.take(piece, now, &mut out).map_err(Stop::Lost)?;
             self.passage.counters().from_upstream.add(frames, bytes);
-            if !range.is_empty() {
-                let rest = write(cx, &mut self.client, &piece[range]);
+            self.deliver(cx, &mut piece[range])?;
+        }
+        self.deliver(cx, &mut out)
+    }
+
+    /// Sends frames to the browser, of those that go on.
+    fn deliver(&mut self, cx: &mut Context<'_>, frames: &mut [u8]) -> Result<(), Stop> {
+        if frames.is_empty() {
+            return Ok(());
+        }
+        let mut output = Output::default();
+        let halt = match &mut self.governed {
+            None => {
+                output.keep(frames, 0..frames.len());
+                None
+            }
+            Some(between) => {
+                let taken = between.down.take(frames, &mut output);
+                between.unread_down = Bytes::copy_from_slice(&frames[taken.used..]);
+                taken.halt
+            }
+        };
+        for part in output.parts(frames) {
+            if !self.to_client.is_empty() {
+                self.to_client = [&self.to_client, part].concat().into();
+            } else {
+                let rest = write(cx, &mut self.client, part);
                 self.to_client = rest.map_err(|_| Stop::Failed(Side::Client))?;
             }
         }
-        if !out.is_empty() {
-            self.to_client = out.into();
-        }
-        Ok(())
+        halt.map_or(Ok(()), |halt| Err(Stop::Halted(Side::Upstream, halt)))
     }
 
     /// Ready when a silence has ended a message.
-    fn poll_silence(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    fn poll_silence(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Stop>> {
         let Some(deadline) = self.reframer.deadline().map(Instant::from_std) else {
             self.silence = None;
             return Poll::Pending;
@@ -321,8 +404,7 @@ where
         let mut out = Vec::new();
         let frames = self.reframer.tick(Instant::now().into_std(), &mut out);
         self.passage.counters().from_upstream.add(frames, 0);
-        self.to_client = out.into();
-        Poll::Ready(())
+        Poll::Ready(self.deliver(cx, &mut out))
     }
 
     /// Writes what waits for the browser: the rest of a message, then control frames.
@@ -344,41 +426,6 @@ where
         match &mut self.due {
             Some(due) => due.as_mut().reset(Instant::now() + patience),
             None => self.due = Some(Box::pin(sleep(patience))),
-        }
-    }
-
-    /// Tells those that are still there why it ends.
-    async fn part(&mut self, stop: Stop) -> End {
-        let patience = self.passage.close();
-        let (side, cause, code, text) = match stop {
-            Stop::Ended => (Side::Client, Cause::Ended, DONE, String::new()),
-            Stop::Failed(side) => {
-                (side, Cause::Failed, Farewell::UpstreamFailed.code(), Farewell::UpstreamFailed.text().into())
-            }
-            Stop::Ordered(order) => {
-                let farewell = Farewell::Ordered(order);
-                (Side::Gateway, order.cause(), farewell.code(), farewell.text().into())
-            }
-            Stop::Violated(violation) => (Side::Client, Cause::Misbehaved, PROTOCOL, violation.to_string()),
-            Stop::Lost(lost) => (Side::Upstream, Cause::Misbehaved, INTERNAL, lost.to_string()),
-        };
-        let told = stop != Stop::Failed(Side::Client) && !self.close_said;
-        if told {
-            let mut last = std::mem::take(&mut self.to_client).to_vec();
-            last.append(&mut self.control);
-            last.extend(close_frame(Some(code), &text, false));
-            let tell = async {
-                if self.client.write_all(&last).await.is_ok() && self.client.shutdown().await.is_ok() {
-                    drain(&mut self.client).await;
-                }
-            };
-            let _ = timeout(patience, tell).await;
-        }
-        let _ = timeout(patience, self.upstream.shutdown()).await;
-        match self.ended {
-            // After the end of one side the other may fail without harm.
-            Some(ended) if matches!(stop, Stop::Failed(_)) => ended,
-            _ => End { side, cause, close_code: told.then_some(code) },
         }
     }
 }

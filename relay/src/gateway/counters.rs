@@ -243,7 +243,8 @@ impl Traffic {
         }
     }
 
-    fn report(&self) -> Value {
+    /// As JSON.
+    pub fn report(&self) -> Value {
         let sum = |counter: fn(&Place) -> &AtomicU64| {
             self.places.iter().map(|place| get(counter(place))).sum::<u64>()
         };

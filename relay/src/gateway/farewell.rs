@@ -3,15 +3,17 @@
 
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 
-use super::control::Order;
+use super::{control::Order, counters::Side, course::Halt, frame::Violation};
 
 /// Why a connection ends, for those that are still there.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Farewell {
     /// The upstream's connection failed.
     UpstreamFailed,
     /// The gateway ends it.
     Ordered(Order),
+    /// What this side sent must not go on.
+    Halted(Side, Halt),
 }
 
 /// Internal error (RFC 6455, section 7.4.1). Bad gateway, 1014, is unknown to browsers.
@@ -23,32 +25,48 @@ const RESTART: u16 = 1012;
 
 impl Farewell {
     /// The code that a client is told.
-    pub fn code(self) -> u16 {
+    pub fn code(&self) -> u16 {
         match self {
             Self::UpstreamFailed => INTERNAL,
             Self::Ordered(Order::Idle) => AWAY,
             Self::Ordered(Order::Changed | Order::Stop) => RESTART,
+            Self::Halted(_, Halt::Ruled(closing)) => closing.code,
+            Self::Halted(_, Halt::Violation(Violation::TooLong)) => Violation::TooLong.code(),
+            Self::Halted(Side::Upstream, Halt::Violation(_)) => INTERNAL,
+            Self::Halted(Side::Client | Side::Gateway, Halt::Violation(violation)) => violation.code(),
         }
     }
 
-    /// The text that a client is told.
-    pub fn text(self) -> &'static str {
+    /// The code that an upstream is told: to it the gateway is a client that goes away, unless it was itself the one
+    /// that did wrong.
+    fn code_for_upstream(&self) -> u16 {
         match self {
-            Self::UpstreamFailed => "the upstream's connection failed",
-            Self::Ordered(Order::Idle) => "nothing came for too long",
-            Self::Ordered(Order::Changed) => "the route was changed: reconnect",
-            Self::Ordered(Order::Stop) => "the relay is stopping: reconnect",
+            Self::Halted(_, Halt::Ruled(closing)) => closing.code,
+            Self::Halted(Side::Upstream, Halt::Violation(violation)) => violation.code(),
+            Self::Halted(..) | Self::UpstreamFailed | Self::Ordered(_) => AWAY,
+        }
+    }
+
+    /// The text that both are told.
+    pub fn text(&self) -> String {
+        match self {
+            Self::UpstreamFailed => "the upstream's connection failed".into(),
+            Self::Ordered(Order::Idle) => "nothing came for too long".into(),
+            Self::Ordered(Order::Changed) => "the route was changed: reconnect".into(),
+            Self::Ordered(Order::Stop) => "the relay is stopping: reconnect".into(),
+            Self::Halted(_, Halt::Ruled(closing)) => closing.reason.clone(),
+            Self::Halted(_, Halt::Violation(violation)) => violation.to_string(),
         }
     }
 
     /// The close frame for a client.
-    pub fn to_client(self) -> Vec<u8> {
-        close_frame(Some(self.code()), self.text(), false)
+    pub fn to_client(&self) -> Vec<u8> {
+        close_frame(Some(self.code()), &self.text(), false)
     }
 
-    /// The close frame for an upstream: to it the gateway is a client that goes away.
-    pub fn to_upstream(self) -> Vec<u8> {
-        close_frame(Some(AWAY), self.text(), true)
+    /// The close frame for an upstream.
+    pub fn to_upstream(&self) -> Vec<u8> {
+        close_frame(Some(self.code_for_upstream()), &self.text(), true)
     }
 }
 

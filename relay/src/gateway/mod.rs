@@ -6,7 +6,10 @@
 //!   it is, and who may use it. [`request`]: what the upstream is asked, pure.
 //! - `answering`: a request from its admission to its answer. [`upstream`]: which one is tried, and connecting.
 //!   [`ask`]: the question and its answer. [`body`]: answers.
-//! - [`through`]: the way of bytes that pass as they are; [`walk`]: what is seen of them, pure.
+//! - [`through`]: the way between two that speak WebSocket; `way`: one direction of it; [`course`]: what becomes of
+//!   what comes, pure. [`walk`]: bytes pass as they are, and are looked at; pure. [`governed`]: messages are judged, by
+//!   [`rules`], and mirrored, by a [`tap`]; [`messages`]: frames ⇄ messages, [`pattern`], [`rate`]: what rules ask; pure.
+
 //! - [`bridge`]: the way to upstreams of bytes; [`unframe`], [`reframe`]: frames ⇄ bytes, [`frame`]: their headers; pure.
 //! - [`stream`]: what they run on. [`farewell`]: how a connection ends that the gateway ends.
 //! - [`passage`]: a proxied connection as its route sees it; [`control`]: how it is told to end; [`counters`];
@@ -18,20 +21,28 @@ pub mod body;
 pub mod bridge;
 pub mod control;
 pub mod counters;
+pub mod course;
 pub mod farewell;
 pub mod frame;
+pub mod governed;
+pub mod messages;
 pub mod passage;
 pub mod path;
+pub mod pattern;
+pub mod rate;
 pub mod reframe;
 pub mod request;
 pub mod routes;
+pub mod rules;
 pub mod settings;
 pub mod show;
 pub mod stream;
+pub mod tap;
 pub mod through;
 pub mod unframe;
 pub mod upstream;
 pub mod walk;
+mod way;
 
 use std::{
     sync::{Arc, Mutex, PoisonError, RwLock},
@@ -51,7 +62,7 @@ use self::{
     routes::{Route, Table},
     settings::{GatewaySettings, OnChange},
 };
-use crate::shutdown::Life;
+use crate::{channel::hub::Hub, shutdown::Life};
 
 /// The time between two looks at all connections is that part of the shortest idle time-out.
 const LOOKS: u32 = 8;
@@ -63,6 +74,8 @@ const LOOK: (Duration, Duration) = (Duration::from_millis(5), Duration::from_sec
 #[derive(Debug)]
 pub struct Gateway {
     life: Life,
+    /// Where taps publish to.
+    hub: Arc<Hub>,
     /// The connections that the relay may have; one to an upstream is one of them.
     permits: Arc<Semaphore>,
     state: RwLock<Arc<State>>,
@@ -81,11 +94,12 @@ struct State {
 }
 
 impl Gateway {
-    /// A gateway with these routes; `permits` are the connections that the relay may have.
-    pub fn new(settings: GatewaySettings, life: Life, permits: Arc<Semaphore>) -> Self {
-        let state = State::new(settings, &Table::default());
+    /// A gateway with these routes, whose taps publish to `hub`; `permits` are the connections that the relay may have.
+    pub fn new(settings: GatewaySettings, life: Life, permits: Arc<Semaphore>, hub: Arc<Hub>) -> Self {
+        let state = State::new(settings, &Table::default(), &hub);
         Self {
             life,
+            hub,
             permits,
             state: RwLock::new(Arc::new(state)),
             removed: Mutex::default(),
@@ -97,7 +111,7 @@ impl Gateway {
     pub fn change(&self, settings: GatewaySettings) {
         let mut current = self.state.write().unwrap_or_else(PoisonError::into_inner);
         let before = Arc::clone(&current);
-        let after = Arc::new(State::new(settings, &before.table));
+        let after = Arc::new(State::new(settings, &before.table, &self.hub));
         *current = Arc::clone(&after);
         drop(current);
         let mut removed = self.removed.lock().unwrap_or_else(PoisonError::into_inner);
@@ -160,10 +174,10 @@ impl Gateway {
 }
 
 impl State {
-    fn new(settings: GatewaySettings, before: &Table) -> Self {
+    fn new(settings: GatewaySettings, before: &Table, hub: &Arc<Hub>) -> Self {
         let GatewaySettings { close, keepalive, routes, .. } = settings;
         let shortest = routes.iter().map(|route| route.limits.idle_timeout).min().unwrap_or(LOOK.1);
         let look = (shortest / LOOKS).clamp(LOOK.0, LOOK.1);
-        Self { table: Table::new(routes, before), close, keepalive, look }
+        Self { table: Table::new(routes, before, hub), close, keepalive, look }
     }
 }

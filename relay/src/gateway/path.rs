@@ -59,6 +59,11 @@ impl Prefix {
         is_below(&other.0, &self.0)
     }
 
+    /// As it is compared; empty for `/`.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
     /// How long it is: of two that contain a path the longer one is the closer.
     pub fn len(&self) -> usize {
         self.0.len()

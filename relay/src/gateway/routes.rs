@@ -9,10 +9,12 @@ use super::{
     control::Registry,
     counters::Counters,
     path::RequestPath,
+    rules::Rules,
     settings::{Origins, RouteSettings, Sort},
+    tap::Tap,
     upstream::Upstreams,
 };
-use crate::tls::Connector;
+use crate::{channel::hub::Hub, tls::Connector};
 
 /// A route in use.
 #[derive(Debug)]
@@ -23,6 +25,10 @@ pub struct Route {
     pub upstreams: Upstreams,
     /// What has passed on it; those of a changed route go on.
     pub counters: Arc<Counters>,
+    /// What is done with its messages.
+    pub rules: Rules,
+    /// Where they are mirrored to.
+    pub tap: Option<Tap>,
     /// Its open connections.
     pub open: Registry,
     /// Speaks TLS to its upstreams.
@@ -51,7 +57,7 @@ pub enum Denied {
 
 impl Route {
     /// A route as it was said; of the one at the same path before it goes on what is counted.
-    pub fn new(settings: RouteSettings, before: Option<&Self>) -> Self {
+    pub fn new(settings: RouteSettings, hub: &Arc<Hub>, before: Option<&Self>) -> Self {
         let tls = settings.upstreams.iter().any(super::settings::Address::is_tls);
         Self {
             upstreams: Upstreams::new(
@@ -60,6 +66,11 @@ impl Route {
                 before.map(|before| &before.upstreams),
             ),
             counters: before.map(|before| Arc::clone(&before.counters)).unwrap_or_default(),
+            rules: Rules::new(&settings.rules, settings.max_message, before.map(|before| &before.rules)),
+            tap: settings
+                .tap
+                .as_ref()
+                .map(|tap| Tap::new(tap, hub, before.and_then(|before| before.tap.as_ref()))),
             open: Registry::default(),
             tls: tls.then(|| Connector::new(settings.ca.as_ref())),
             settings,
@@ -69,6 +80,11 @@ impl Route {
     /// What its upstreams speak.
     pub fn sort(&self) -> Sort {
         self.settings.upstreams.first().map_or(Sort::WebSocket, |address| address.sort)
+    }
+
+    /// Whether its messages are understood here.
+    pub fn is_governed(&self) -> bool {
+        !self.settings.rules.is_empty() || self.tap.is_some()
     }
 
     /// Whether somebody may use it. `origin` is that of the page if it is one, with whether it may subscribe.
@@ -108,6 +124,8 @@ impl Route {
         });
         if let (Some(report), Value::Object(counted)) = (report.as_object_mut(), self.counters.report()) {
             report.extend(counted);
+            report.insert("rules".into(), self.rules.report());
+            report.insert("tap".into(), self.tap.as_ref().map_or(Value::Null, Tap::report));
         }
         report
     }
@@ -115,12 +133,12 @@ impl Route {
 
 impl Table {
     /// The routes as they were said. Those that are the same in `before` stay the same.
-    pub fn new(routes: Vec<RouteSettings>, before: &Self) -> Self {
+    pub fn new(routes: Vec<RouteSettings>, before: &Self, hub: &Arc<Hub>) -> Self {
         let route = |settings: RouteSettings| {
             let same_path = before.routes.iter().find(|route| route.settings.path == settings.path);
             match same_path {
                 Some(route) if route.settings == settings => Arc::clone(route),
-                _ => Arc::new(Route::new(settings, same_path.map(Arc::as_ref))),
+                _ => Arc::new(Route::new(settings, hub, same_path.map(Arc::as_ref))),
             }
         };
         let mut routes: Vec<_> = routes.into_iter().map(route).collect();

@@ -7,7 +7,7 @@ use hyper::header::{HeaderName, HeaderValue};
 use ipnet::IpNet;
 use shared::Kind;
 
-use super::path::Prefix;
+use super::{path::Prefix, rules::RuleSettings, tap::TapSettings};
 use crate::{senders::framing::Framing, tls::Authorities};
 
 /// What holds for the gateway.
@@ -88,8 +88,13 @@ pub struct RouteSettings {
     pub framing: Framing,
     /// With upstreams of bytes, as what their messages go out.
     pub frames: Kind,
-    /// With a framing that has boundaries, the bytes that a message may have.
+    /// The bytes that a message may have, where it is understood here: with rules or a tap, and with a framing that has
+    /// boundaries.
     pub max_message: usize,
+    /// What is done with messages, in this order.
+    pub rules: Vec<RuleSettings>,
+    /// Where they are mirrored to.
+    pub tap: Option<TapSettings>,
     /// Its limits and waits.
     pub limits: RouteLimits,
 }

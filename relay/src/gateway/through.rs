@@ -1,42 +1,33 @@
-//! The way through for connections without rules: bytes go from one side to the other as they are. Frame headers are
-//! walked on the way, for counts and to know who closed and where a frame ends; nothing is changed, kept or held
-//! back, except by the side that takes it.
+//! The way through between two sides that speak WebSocket: what one sends goes to the other, as its [`Course`] says.
+//! Without rules and taps bytes go on as they are, and frame headers are walked on the way, for counts and to know who
+//! closed and where a frame ends; with them messages are understood and judged. Nothing is kept or held back, except by
+//! the side that takes it.
 
 use std::{
     future::poll_fn,
-    io,
-    pin::Pin,
-    task::{Context, Poll, ready},
+    task::{Context, Poll},
 };
 
-use bytes::{Buf as _, Bytes};
-use tokio::{
-    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
-    time::timeout,
-};
+use bytes::Bytes;
+use tokio::time::timeout;
 
 use super::{
     control::Order,
     counters::{Cause, End, Side},
+    course::{Course, Halt},
     farewell::{Farewell, drain},
     passage::Passage,
     stream::{Passing, with_buffer},
-    walk::{Walked, Walker},
+    way::{Broken, Way},
 };
 
-/// Reads of one side before the other, and then other connections, get their turn.
-const READS: usize = 4;
-
-/// Bytes of a frame that are read at a time when it has to be finished.
-const FRAME_PIECE: usize = 16 * 1024;
-
-/// A connection whose bytes pass as they are.
+/// A proxied connection between two that speak WebSocket.
 #[derive(Debug)]
-pub struct Through<C, U> {
+pub struct Through<C, U, K> {
     client: C,
     upstream: U,
-    up: Way,
-    down: Way,
+    up: Way<K>,
+    down: Way<K>,
     /// Who closed first, or ended first.
     ended: Option<End>,
     /// Its task is woken by an order.
@@ -44,41 +35,8 @@ pub struct Through<C, U> {
     passage: Passage,
 }
 
-/// One direction.
-#[derive(Debug, Default)]
-struct Way {
-    walker: Walker,
-    /// The close frame that passed, with its code.
-    close: Option<Option<u16>>,
-    /// Read, and not taken by the other side yet: nothing more is read until it is.
-    rest: Bytes,
-    /// What was written may still be on its way through TLS.
-    unflushed: bool,
-    state: State,
-    /// Not counted yet.
-    messages: u64,
-    bytes: u64,
-}
-
-/// How far a direction is.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-enum State {
-    #[default]
-    Flowing,
-    /// Its source has ended; the other side is to be told.
-    Ending,
-    Ended,
-}
-
-/// The socket that failed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Broken {
-    Source,
-    Sink,
-}
-
 /// Why bytes do not pass any more.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 enum Stop {
     /// Both directions have ended.
     Ended,
@@ -86,19 +44,21 @@ enum Stop {
     Failed(Side),
     /// The gateway wants it.
     Ordered(Order),
+    /// What this side sent must not go on.
+    Halted(Side, Halt),
 }
 
-impl<C, U> Through<C, U>
+impl<C, U, K> Through<C, U, K>
 where
     C: Passing,
     U: Passing,
+    K: Course,
 {
-    /// Between these two, after the answer to the upgrade. `early` is what the upstream sent right behind it.
-    pub fn new(client: C, upstream: U, early: Bytes, passage: Passage) -> Self {
-        let mut down = Way::default();
-        down.walk(&early);
-        down.rest = early;
-        Self { client, upstream, up: Way::default(), down, ended: None, listens: false, passage }
+    /// Between these two, after the answer to the upgrade. `early` is what the upstream sent right behind it; `up` and
+    /// `down` are what becomes of what the client sends, and of what the upstream does.
+    pub fn new(client: C, upstream: U, early: Bytes, (up, down): (K, K), passage: Passage) -> Self {
+        let (up, down) = (Way::new(up, Bytes::new()), Way::new(down, early));
+        Self { client, upstream, up, down, ended: None, listens: false, passage }
     }
 
     /// Runs until the connection ends.
@@ -109,7 +69,7 @@ where
                 self.ended.unwrap_or(End { side: Side::Client, cause: Cause::Ended, close_code: None })
             }
             // What it takes to part is of no use before, so it is no part of what a connection costs.
-            Stop::Failed(_) | Stop::Ordered(_) => Box::pin(self.part(stop)).await,
+            stop => Box::pin(self.part(stop)).await,
         };
         let Self { client, upstream, passage, .. } = self;
         drop((client, upstream));
@@ -129,6 +89,8 @@ where
         });
         self.account();
         match (up, down) {
+            (Poll::Ready(Err(Broken::Halted(halt))), _) => Poll::Ready(Stop::Halted(Side::Client, halt)),
+            (_, Poll::Ready(Err(Broken::Halted(halt)))) => Poll::Ready(Stop::Halted(Side::Upstream, halt)),
             (Poll::Ready(Err(Broken::Source)), _) | (_, Poll::Ready(Err(Broken::Sink))) => {
                 Poll::Ready(Stop::Failed(Side::Client))
             }
@@ -169,7 +131,7 @@ where
                 way.close.map(|close_code| End { side: *side, cause: Cause::Closed, close_code })
             });
             let ended = || {
-                let way = ways.iter().find(|(_, way)| way.state != State::Flowing);
+                let way = ways.iter().find(|(_, way)| !way.is_flowing());
                 way.map(|(side, _)| End { side: *side, cause: Cause::Ended, close_code: None })
             };
             self.ended = closed.or_else(ended);
@@ -178,12 +140,17 @@ where
 
     /// Tells those that are still there why it ends, where a frame may be put.
     async fn part(&mut self, stop: Stop) -> End {
-        let farewell = match stop {
+        let farewell = match &stop {
             Stop::Failed(_) | Stop::Ended => Farewell::UpstreamFailed,
-            Stop::Ordered(order) => Farewell::Ordered(order),
+            Stop::Ordered(order) => Farewell::Ordered(*order),
+            Stop::Halted(side, halt) => Farewell::Halted(*side, halt.clone()),
         };
         let patience = self.passage.close();
         let (client, upstream) = (stop != Stop::Failed(Side::Client), stop != Stop::Failed(Side::Upstream));
+        if let Stop::Halted(Side::Client, _) = stop {
+            let _ = timeout(patience, self.answered(&farewell.to_upstream())).await;
+            self.account();
+        }
         let mut told = false;
         if client {
             // A client that has closed gets what an upstream answers to that, or nothing.
@@ -218,118 +185,20 @@ where
             (Stop::Failed(_) | Stop::Ended, Some(ended)) if ended.cause == Cause::Closed => return ended,
             (Stop::Failed(side), _) => (side, Cause::Failed),
             (Stop::Ordered(order), _) => (Side::Gateway, order.cause()),
+            (Stop::Halted(side, halt), _) => halt.end(side),
             (Stop::Ended, _) => (Side::Client, Cause::Ended),
         };
         End { side, cause, close_code: told.then(|| farewell.code()) }
     }
-}
 
-impl Way {
-    /// Passes on what is there. Ready when the direction has ended.
-    fn pass(
-        &mut self,
-        cx: &mut Context<'_>,
-        from: &mut impl Passing,
-        to: &mut impl Passing,
-        buffer: &mut [u8],
-    ) -> Poll<Result<(), Broken>> {
-        for _ in 0..READS {
-            ready!(self.send_rest(cx, to)).map_err(|_| Broken::Sink)?;
-            match self.state {
-                State::Flowing => {
-                    let count = ready!(from.poll_take(cx, buffer)).map_err(|_| Broken::Source)?;
-                    if count == 0 {
-                        self.state = State::Ending;
-                    } else {
-                        self.walk(&buffer[..count]);
-                        self.send(cx, to, &buffer[..count]).map_err(|_| Broken::Sink)?;
-                    }
-                }
-                State::Ending => {
-                    // It may be gone already.
-                    let _ = ready!(Pin::new(&mut *to).poll_shutdown(cx));
-                    self.state = State::Ended;
-                }
-                State::Ended => return Poll::Ready(Ok(())),
-            }
+    /// After what the client must not send: the upstream is told that it is over, and what it answers to what came
+    /// before goes to the client, up to its own close frame. The client would have that without a gateway too.
+    async fn answered(&mut self, frame: &[u8]) {
+        if !self.up.finish(&mut self.upstream, frame).await {
+            return;
         }
-        // There is likely more; others come first.
-        cx.waker().wake_by_ref();
-        Poll::Pending
-    }
-
-    fn walk(&mut self, bytes: &[u8]) {
-        let walked = self.walker.walk(bytes);
-        self.messages += walked.messages;
-        self.bytes += bytes.len() as u64;
-        self.close = self.close.or(walked.close);
-    }
-
-    /// Writes what the other side takes; the rest is kept.
-    fn send(&mut self, cx: &mut Context<'_>, to: &mut impl Passing, bytes: &[u8]) -> io::Result<()> {
-        let mut sent = 0;
-        while sent < bytes.len() {
-            match to.poll_give(cx, &bytes[sent..]) {
-                Poll::Ready(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
-                Poll::Ready(Ok(count)) => sent += count,
-                Poll::Ready(Err(error)) => return Err(error),
-                Poll::Pending => break,
-            }
-        }
-        if sent < bytes.len() {
-            self.rest = Bytes::copy_from_slice(&bytes[sent..]);
-        }
-        self.unflushed = !matches!(Pin::new(to).poll_flush(cx), Poll::Ready(Ok(())));
-        Ok(())
-    }
-
-    fn send_rest(&mut self, cx: &mut Context<'_>, to: &mut impl Passing) -> Poll<io::Result<()>> {
-        while self.rest.has_remaining() {
-            let count = ready!(to.poll_give(cx, &self.rest))?;
-            if count == 0 {
-                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
-            }
-            self.unflushed = true;
-            self.rest.advance(count);
-            if self.rest.is_empty() {
-                self.rest = Bytes::new();
-            }
-        }
-        if self.unflushed {
-            ready!(Pin::new(to).poll_flush(cx))?;
-            self.unflushed = false;
-        }
-        Poll::Ready(Ok(()))
-    }
-
-    /// Finishes what has begun: the rest, the current frame if its source is still there, then `last` where a frame
-    /// may stand. Whether `last` went out.
-    async fn leave(
-        &mut self,
-        source: Option<&mut (impl AsyncRead + Unpin)>,
-        to: &mut (impl AsyncWrite + Unpin),
-        last: &[u8],
-    ) -> bool {
-        if to.write_all(&std::mem::take(&mut self.rest)).await.is_err() {
-            return false;
-        }
-        if let Some(source) = source.filter(|_| self.state == State::Flowing) {
-            let mut piece = vec![0; FRAME_PIECE];
-            while !self.walker.is_between_frames() && !self.walker.is_closed() {
-                let Ok(count @ 1..) = source.read(&mut piece).await else { break };
-                let end = self.walker.step(&piece[..count], &mut Walked::default());
-                if to.write_all(&piece[..end]).await.is_err() {
-                    return false;
-                }
-            }
-        }
-        let fits = !last.is_empty()
-            && self.walker.is_between_frames()
-            && !self.walker.is_closed()
-            && self.state == State::Flowing;
-        let told = fits && to.write_all(last).await.is_ok();
-        let _ = to.shutdown().await;
-        self.state = State::Ended;
-        told
+        self.down.course.withhold_close();
+        let Self { client, upstream, down, .. } = self;
+        let _ = poll_fn(|cx| with_buffer(|buffer| down.run_out(cx, upstream, client, buffer))).await;
     }
 }
