@@ -271,7 +271,8 @@ impl<'d, 'm> Section<'d, 'm> {
                 }
             }
             DeValue::Table(_) => {
-                let mistake = Mistake::at(value.span(), format!("there may be several of [{key}]"));
+                let one = title.trim_start_matches('[').trim_end_matches(']');
+                let mistake = Mistake::at(value.span(), format!("there may be several of [{one}]"));
                 self.mistakes.push(mistake.label(format!("write {title}")));
             }
             _ => self.mistakes.push(wrong_type(value, key, &format!("a section {title}"))),
@@ -330,7 +331,7 @@ impl<'d, 'm> Section<'d, 'm> {
 }
 
 /// The sections, and how their headers are written.
-const SECTIONS: [(&str, &str); 7] = [
+const SECTIONS: [(&str, &str); 9] = [
     ("limits", "[limits]"),
     ("timeouts", "[timeouts]"),
     ("log", "[log]"),
@@ -338,6 +339,8 @@ const SECTIONS: [(&str, &str); 7] = [
     ("channel", "[[channel]]"),
     ("gateway", "[gateway]"),
     ("route", "[[route]]"),
+    ("rule", "[[route.rule]]"),
+    ("tap", "[route.tap]"),
 ];
 
 /// Keys that stand above all sections, for who writes them below one.

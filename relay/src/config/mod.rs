@@ -6,10 +6,11 @@
 //!   something.
 //! - `keys`: the table of limits and waits.
 //! - `meaning`: raw → [`Config`]; `print`: [`Config`] → a file that says the same.
-//! - `routes`: all that is said of the gateway.
+//! - `routes`: all that is said of the gateway; `governing`: rules on messages, and taps.
 //! - `report`: how mistakes are told.
 
 mod document;
+mod governing;
 mod keys;
 mod meaning;
 mod print;

@@ -1,20 +1,20 @@
-//! What is said of the gateway: `[gateway]`, `[[route]]` and the file of `--routes`; what it means, and how it is
-//! printed.
+//! What is said of the gateway: `[gateway]`, `[[route]]`, and in `table` the file of `--routes`; what it means, and in `write`
+//! how it is printed.
 
-use std::{
-    fmt::{self, Write as _},
-    num::NonZeroUsize,
-    time::Duration,
-};
+mod table;
+mod write;
+
+use std::{num::NonZeroUsize, time::Duration};
 
 use hyper::header::{self, HeaderName, HeaderValue};
 use ipnet::IpNet;
 use shared::Kind;
 
+pub(super) use self::{table::table, write::write};
 use super::{
     document::Section,
+    governing,
     keys::{self, Unit},
-    print::{list, quoted, word},
     report::{By, Mistake, Said},
     value,
 };
@@ -76,7 +76,7 @@ const FRAMINGS: [&str; 5] = ["line", "null", "octet-count", "read", "auto"];
 /// Keys that are for one sort of upstreams alone.
 const OF_WEBSOCKET: [&str; 7] =
     ["rewrite", "host", "forwarded", "set_headers", "remove_headers", "plain", "ca"];
-const OF_BYTES: [&str; 3] = ["framing", "frames", "max_message"];
+const OF_BYTES: [&str; 2] = ["framing", "frames"];
 
 impl Default for GatewaySettings {
     /// No routes.
@@ -159,6 +159,8 @@ impl RawRoute {
                 );
             }
         }
+        route.settings.rules = governing::read_rules(&mut section);
+        route.settings.tap = governing::read_tap(&mut section, path.as_ref().map(|said| &said.value));
         let lost = upstreams.as_ref().is_none_or(Vec::is_empty);
         if let (Some([]), Some(span)) = (upstreams.as_deref(), section.place("upstreams")) {
             section.mistake(Mistake::at(span, "a route needs at least one upstream"));
@@ -245,6 +247,11 @@ impl RawRoute {
                 section.mistake(Mistake::at(span, message).label("remove it"));
             }
         }
+        let governed = section.has("rule") || section.has("tap");
+        if let (false, Sort::WebSocket, Some(span)) = (governed, sort, section.place("max_message")) {
+            let message = "`max_message` is for messages that are understood here, which those of this [[route]] are not";
+            section.mistake(Mistake::at(span, message).label("remove it, or add a [[route.rule]]"));
+        }
         let tls = upstreams.iter().any(|said| said.value.is_tls());
         if let (false, Sort::WebSocket, Some(span)) = (tls, sort, section.place("ca")) {
             let message = "`ca` is for upstreams of wss://, which this [[route]] has not";
@@ -252,50 +259,6 @@ impl RawRoute {
         }
         self.settings.upstreams = upstreams.into_iter().map(|said| said.value).collect();
     }
-}
-
-/// Reads a table of upstreams in JSON: each key is a route of that name to `host` and `port`.
-///
-/// # Errors
-/// Every mistake in it.
-pub(super) fn table(source: &str, by: &By) -> Result<Vec<RawRoute>, Vec<Mistake>> {
-    const FORM: &str = "write it as {\"name\": {\"host\": \"127.0.0.1\", \"port\": \"3000\"}}";
-    let mistake = |message: String| Mistake::by(by.clone(), message).hint(FORM);
-    let table: serde_json::Map<String, serde_json::Value> = serde_json::from_str(source)
-        .map_err(|error| vec![mistake(format!("not a table in JSON: {error}"))])?;
-    let mut mistakes = Vec::new();
-    let mut routes = Vec::new();
-    for (name, entry) in &table {
-        match entry_of_table(name, entry) {
-            Ok((path, upstream)) => routes.push(RawRoute {
-                by: by.clone(),
-                limits: RawLimits::default(),
-                max_message: None,
-                settings: RouteSettings { host: HostHeader::Upstream, ..settings(path, vec![upstream]) },
-            }),
-            Err(error) => mistakes.push(mistake(format!("\"{}\": {error}", name.escape_debug()))),
-        }
-    }
-    if mistakes.is_empty() { Ok(routes) } else { Err(mistakes) }
-}
-
-fn entry_of_table(name: &str, entry: &serde_json::Value) -> Result<(Prefix, Address), String> {
-    let path: Prefix = format!("/{name}").parse()?;
-    if let Some(what) = path.reserved() {
-        return Err(format!("this path is the relay's own, for {what}"));
-    }
-    let entry = entry.as_object().ok_or("it has to be an object")?;
-    if let Some(unknown) = entry.keys().find(|key| !["host", "port"].contains(&key.as_str())) {
-        return Err(format!("unknown key `{}`; known are `host` and `port`", unknown.escape_debug()));
-    }
-    let host = entry.get("host").and_then(serde_json::Value::as_str).ok_or("`host` must be a text")?;
-    let port = match entry.get("port") {
-        Some(serde_json::Value::String(port)) => port.parse().ok(),
-        Some(serde_json::Value::Number(port)) => port.as_u64().and_then(|port| u16::try_from(port).ok()),
-        _ => None,
-    };
-    let port = port.ok_or("`port` must be a number from 1 to 65535")?;
-    Ok((path, Address::websocket(host, port)?))
 }
 
 /// A route of which nothing but this was said.
@@ -389,76 +352,6 @@ fn network(text: &str) -> Result<IpNet, String> {
         .or_else(|_| address())
         .map(|net| net.trunc())
         .map_err(|_| "write it as a network like 10.0.0.0/8 or an address like ::1".into())
-}
-
-/// Prints `[gateway]` and the routes.
-pub(super) fn write(out: &mut String, gateway: &GatewaySettings) -> fmt::Result {
-    writeln!(out, "\n[gateway]")?;
-    write_limits(out, &gateway.defaults)?;
-    gateway.routes.iter().try_for_each(|route| write_route(out, route))
-}
-
-fn write_limits(out: &mut String, limits: &RouteLimits) -> fmt::Result {
-    for wait in &WAITS {
-        writeln!(out, "{} = {}", wait.key, Unit::Wait.print(keys::micros((wait.get)(limits))))?;
-    }
-    writeln!(out, "connections = {}", limits.connections)?;
-    writeln!(out, "on_change = {}", quoted(word(&ON_CHANGE, limits.on_change)))
-}
-
-fn write_route(out: &mut String, route: &RouteSettings) -> fmt::Result {
-    let texts = |items: &mut dyn Iterator<Item = String>| list(&items.collect::<Vec<_>>());
-    writeln!(out, "\n[[route]]\npath = {}", quoted(&route.path.to_string()))?;
-    writeln!(out, "upstreams = {}", texts(&mut route.upstreams.iter().map(Address::to_string)))?;
-    writeln!(out, "balance = {}", quoted(word(&BALANCE, route.balance)))?;
-    if let Some(names) = &route.subprotocols {
-        writeln!(out, "subprotocols = {}", list(names))?;
-    }
-    match &route.origins {
-        Origins::Unsaid => {}
-        Origins::Any => writeln!(out, "origins = [\"*\"]")?,
-        Origins::These(origins) => writeln!(out, "origins = {}", list(origins))?,
-    }
-    if let Some(allow) = &route.allow {
-        writeln!(out, "allow = {}", texts(&mut allow.iter().map(IpNet::to_string)))?;
-    }
-    writeln!(out, "deny = {}", texts(&mut route.deny.iter().map(IpNet::to_string)))?;
-    writeln!(out, "deny_paths = {}", texts(&mut route.deny_paths.iter().map(|path| format!("{path}/"))))?;
-    if let Some(connections) = route.upstream_connections {
-        writeln!(out, "upstream_connections = {connections}")?;
-    }
-    write_limits(out, &route.limits)?;
-    match route.upstreams.first().map(|address| address.sort) {
-        Some(Sort::Bytes) => {
-            writeln!(out, "framing = {}", quoted(&route.framing.to_string()))?;
-            writeln!(out, "frames = {}", quoted(word(&FRAMES, route.frames)))?;
-            writeln!(out, "max_message = {}", Unit::Size.print(route.max_message as u64))
-        }
-        Some(Sort::WebSocket) | None => write_websocket(out, route),
-    }
-}
-
-fn write_websocket(out: &mut String, route: &RouteSettings) -> fmt::Result {
-    if let Some(rewrite) = &route.rewrite {
-        writeln!(out, "rewrite = {}", quoted(&format!("{rewrite}/")))?;
-    }
-    let host = match &route.host {
-        HostHeader::Pass => "pass",
-        HostHeader::Upstream => "upstream",
-        HostHeader::Named(name) => name.to_str().unwrap_or_default(),
-    };
-    writeln!(out, "host = {}\nforwarded = {}", quoted(host), route.forwarded)?;
-    let set = route.set_headers.iter().map(|(name, value)| {
-        format!("{} = {}", quoted(name.as_str()), quoted(value.to_str().unwrap_or_default()))
-    });
-    writeln!(out, "set_headers = {{ {} }}", set.collect::<Vec<_>>().join(", "))?;
-    let removed: Vec<String> = route.remove_headers.iter().map(HeaderName::to_string).collect();
-    writeln!(out, "remove_headers = {}", list(&removed))?;
-    writeln!(out, "plain = {}", quoted(word(&PLAIN, route.plain)))?;
-    if let Some(ca) = &route.ca {
-        writeln!(out, "ca = {}", quoted(ca.file()))?;
-    }
-    Ok(())
 }
 
 /// Whether messages of a fixed size are longer than is allowed; then how long they are.

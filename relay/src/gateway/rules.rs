@@ -222,3 +222,144 @@ impl Meters {
         false
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    /// A rule that is about everything.
+    fn rule(name: &str, action: Action) -> RuleSettings {
+        RuleSettings {
+            name: name.into(),
+            from: None,
+            kind: None,
+            matches: None,
+            longer_than: None,
+            over: Over::default(),
+            action,
+        }
+    }
+
+    fn replace(name: &str, pattern: &str, with: &str) -> RuleSettings {
+        let pattern: Pattern = pattern.parse().unwrap();
+        let with = Template::new(with, &pattern).unwrap();
+        RuleSettings { matches: Some(pattern), ..rule(name, Action::Replace(with)) }
+    }
+
+    /// What becomes of texts of one side, all at one time, and which rules were about each.
+    fn judged(rules: &Rules, from: Source, texts: &[&str]) -> Vec<(String, Vec<String>)> {
+        let (mut meters, now) = (Meters::default(), Instant::now());
+        let judge = |text: &&str| {
+            let mut asked = Vec::new();
+            let tell = |rule: &RuleSettings| asked.push(rule.name.clone());
+            let told = match rules.judge(from, Message::Text((*text).into()), &mut meters, now, tell) {
+                Verdict::Pass(message) => String::from_utf8(message.bytes().to_vec()).unwrap(),
+                Verdict::Drop => "(dropped)".into(),
+                Verdict::Close(closing) => format!("(closed {})", closing.code),
+                Verdict::TooLong => "(too long)".into(),
+            };
+            (told, asked)
+        };
+        texts.iter().map(judge).collect()
+    }
+
+    fn told(text: &str, asked: &[&str]) -> (String, Vec<String>) {
+        (text.into(), asked.iter().map(|name| (*name).into()).collect())
+    }
+
+    #[test]
+    fn rules_are_asked_in_their_order_and_see_what_those_before_made() {
+        let closing = Arc::new(Closing { code: 4000, reason: String::new() });
+        let rules = Rules::new(
+            &[
+                RuleSettings { matches: Some("^keep".parse().unwrap()), ..rule("keep", Action::Pass) },
+                replace("mask", "a+", "b"),
+                RuleSettings { matches: Some("bb".parse().unwrap()), ..rule("drop", Action::Drop) },
+                RuleSettings { longer_than: Some(6), ..rule("close", Action::Close(closing)) },
+            ],
+            100,
+            None,
+        );
+        let texts = ["keep aab", "aa", "aabc", "no more of it"];
+        let expected = [
+            told("keep aab", &["keep"]),
+            told("b", &["mask"]),
+            told("(dropped)", &["mask", "drop"]),
+            told("(closed 4000)", &["close"]),
+        ];
+        assert_eq!(judged(&rules, Source::Client, &texts), expected);
+    }
+
+    #[test]
+    fn a_rule_is_about_a_message_only_if_all_that_it_says_holds() {
+        let both = RuleSettings {
+            from: Some(Source::Upstream),
+            kind: Some(Kind::Text),
+            matches: Some("a".parse().unwrap()),
+            longer_than: Some(2),
+            ..rule("all", Action::Drop)
+        };
+        let rules = Rules::new(&[both], 100, None);
+        let names = |judged: Vec<(String, Vec<String>)>| {
+            judged.into_iter().map(|(_, asked)| asked.len()).collect::<Vec<_>>()
+        };
+        assert_eq!(names(judged(&rules, Source::Upstream, &["abc", "ab", "bcd"])), [1, 0, 0]);
+        assert_eq!(names(judged(&rules, Source::Client, &["abc"])), [0]);
+        let binary = Message::Binary((&b"abc"[..]).into());
+        let verdict =
+            rules.judge(Source::Upstream, binary.clone(), &mut Meters::default(), Instant::now(), |_| {});
+        assert_eq!(verdict, Verdict::Pass(binary));
+    }
+
+    #[test]
+    fn what_is_over_a_rate_is_what_comes_of_one_side_beyond_it() {
+        let over = Over {
+            messages: Some(Rate { per_second: 10, burst: 3 }),
+            bytes: Some(Rate { per_second: 100, burst: 10 }),
+        };
+        let rules = Rules::new(&[RuleSettings { over, ..rule("rate", Action::Drop) }], 100, None);
+        let (mut up, mut down, begun) = (Meters::default(), Meters::default(), Instant::now());
+        let passes = |meters: &mut Meters, millis, text: &str| {
+            let now = begun + Duration::from_millis(millis);
+            let verdict =
+                rules.judge(Source::Client, Message::Text(text.to_owned().into()), meters, now, |_| {});
+            matches!(verdict, Verdict::Pass(_))
+        };
+        assert!(passes(&mut up, 0, "12345678"));
+        assert!(!passes(&mut up, 0, "123"), "bytes");
+        assert!(passes(&mut up, 0, "1") && passes(&mut up, 0, "2"), "what was dropped does not count");
+        assert!(!passes(&mut up, 0, ""), "messages");
+        assert!(passes(&mut down, 0, "12345678"), "the other side has its own");
+        assert!(passes(&mut up, 100, ""), "after a while");
+    }
+
+    #[test]
+    fn each_rule_counts_what_it_was_about_and_goes_on_counting_when_rules_change() {
+        let drop = RuleSettings { matches: Some("a".parse().unwrap()), ..rule("drop", Action::Drop) };
+        let first = Rules::new(std::slice::from_ref(&drop), 100, None);
+        judged(&first, Source::Client, &["aaa", "b"]);
+        let new = RuleSettings { kind: Some(Kind::Binary), ..rule("new", Action::Pass) };
+        let second = Rules::new(&[new, drop], 100, Some(&first));
+        judged(&first, Source::Upstream, &["a"]);
+        let nothing = json!({ "messages": 0, "bytes": 0 });
+        let expected = json!([
+            { "name": "new", "action": "pass", "from_client": nothing, "from_upstream": nothing },
+            {
+                "name": "drop",
+                "action": "drop",
+                "from_client": { "messages": 1, "bytes": 3 },
+                "from_upstream": { "messages": 1, "bytes": 1 },
+            },
+        ]);
+        assert_eq!(second.report(), expected);
+    }
+
+    #[test]
+    fn a_replacement_that_is_too_long_is_none() {
+        let rules = Rules::new(&[replace("grow", "a", "aaaa")], 8, None);
+        let expected = [told("aaaaaaaa", &["grow"]), told("(too long)", &["grow"])];
+        assert_eq!(judged(&rules, Source::Client, &["aa", "aaa"]), expected);
+    }
+}

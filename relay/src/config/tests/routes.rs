@@ -1,7 +1,11 @@
 //! Routes of the gateway: what they inherit, the table in JSON, and how their mistakes are told.
 
 use super::*;
-use crate::gateway::settings::{HostHeader, OnChange, Origins, RouteSettings};
+use crate::gateway::{
+    rate::Rate,
+    rules::Action,
+    settings::{HostHeader, OnChange, Origins, RouteSettings},
+};
 
 /// The routes that a table in JSON and a file make together; else the mistakes.
 fn with_table(table: &str, source: &str) -> Result<Vec<RouteSettings>, String> {
@@ -92,4 +96,71 @@ fn mistakes_of_a_route_point_at_their_part() {
         assert!(told.contains(says) && told.starts_with("error: relay.toml:"), "{keys}\n{told}");
     }
     assert!(wrong("[gatway]\n").contains("did you mean [gateway]?"));
+}
+
+/// What the rules and the tap of a route at `/a` are, or what is wrong with them.
+fn governed(keys: &str) -> Result<RouteSettings, String> {
+    let config = meant(&format!("[[route]]\npath = \"/a\"\nupstreams = \"ws://a\"\n{keys}"), &[]);
+    config.map(|mut config| config.gateway.routes.remove(0))
+}
+
+#[test]
+fn what_is_not_said_of_rules_and_taps_is_the_most_of_it() {
+    let route = governed(
+        "[[route.rule]]\naction = \"drop\"\nmessages_per_second = 5\n\
+         [[route.rule]]\nname = \"x\"\naction = \"close\"\n\
+         [route.tap]\n",
+    )
+    .unwrap();
+    let [first, second] = route.rules.as_slice() else { panic!("two rules") };
+    assert_eq!((first.name.as_str(), second.name.as_str()), ("1", "x"));
+    assert_eq!((first.from, first.kind, first.longer_than), (None, None, None));
+    assert_eq!(first.over.messages, Some(Rate { per_second: 5, burst: 5 }));
+    assert!(matches!(&second.action, Action::Close(closing) if closing.code == 1008));
+    let tap = route.tap.unwrap();
+    assert_eq!((tap.channel.as_str(), tap.every, tap.from, tap.kind), ("tap/a", 1, None, None));
+}
+
+#[test]
+fn mistakes_of_rules_and_taps_point_at_their_part() {
+    let cases = [
+        ("[[route.rule]]\nfrom = \"client\"", "[[route.rule]] needs `action`"),
+        ("[[route.rule]]\naction = \"dorp\"", "did you mean \"drop\"?"),
+        (
+            "[[route.rule]]\naction = \"drop\"\nmatches = \"(\"",
+            "invalid value `(` for `matches`: unclosed group",
+        ),
+        ("[[route.rule]]\naction = \"drop\"\nmatches = \"(?-u)\\\\xff\"", "set kind = \"binary\""),
+        ("[[route.rule]]\naction = \"drop\"\nfrom = \"clinet\"", "did you mean \"client\"?"),
+        ("[[route.rule]]\naction = \"drop\"\nlonger_than = \"2GiB\"", "`longer_than` must be at most 1GiB"),
+        ("[[route.rule]]\naction = \"drop\"\nmessages_burst = 2", "`messages_per_second`, which is not said"),
+        ("[[route.rule]]\naction = \"drop\"\nbytes_per_second = 0", "`bytes_per_second` must be at least 1"),
+        ("[[route.rule]]\naction = \"drop\"\nwith = \"x\"", "`with` is for action = \"replace\""),
+        ("[[route.rule]]\naction = \"drop\"\ncode = 1008", "`code` is for action = \"close\""),
+        ("[[route.rule]]\naction = \"close\"\ncode = 1005", "a close code that may be sent"),
+        ("[[route.rule]]\naction = \"replace\"\nwith = \"x\"", "action = \"replace\" needs `matches`"),
+        ("[[route.rule]]\naction = \"replace\"\nmatches = \"x\"", "action = \"replace\" needs `with`"),
+        (
+            "[[route.rule]]\naction = \"replace\"\nmatches = \"x\"\nwith = \"$1\"",
+            "`matches` has no group `1`",
+        ),
+        (
+            "[[route.rule]]\nname = \"a\"\naction = \"drop\"\n[[route.rule]]\nname = \"a\"\naction = \"drop\"",
+            "there is a rule `a` of this route already",
+        ),
+        ("[[route.rule]]\naction = \"drop\"\nmatch = \"a\"", "did you mean `matches`?"),
+        ("[[route.rules]]\naction = \"drop\"", "did you mean `rule`?"),
+        ("[route.rule]\naction = \"drop\"", "write [[route.rule]]"),
+        ("[[rule]]\naction = \"drop\"", "did you mean [[route.rule]]?"),
+        ("[route.tap]\nchannel = \"a b\"", "invalid value `a b` for `channel`"),
+        ("[route.tap]\nevery = 0", "`every` must be at least 1"),
+        ("max_message = 9", "`max_message` is for messages that are understood here"),
+    ];
+    for (keys, says) in cases {
+        let told = governed(&format!("{keys}\n")).unwrap_err();
+        assert!(told.contains(says) && told.starts_with("error: relay.toml:"), "{keys}\n{told}");
+    }
+    let both = governed("[[route.rule]]\naction = \"drop\"\ncode = 1\nfrom = 1\n[route.tap]\nkind = 2\n")
+        .unwrap_err();
+    assert_eq!(both.matches("error: relay.toml:").count(), 3, "all of them at once: {both}");
 }

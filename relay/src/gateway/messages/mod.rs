@@ -5,6 +5,8 @@
 //! whole; that is all that is held.
 
 mod held;
+#[cfg(test)]
+mod tests;
 
 use std::{borrow::Cow, sync::Arc};
 
