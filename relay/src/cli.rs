@@ -9,6 +9,7 @@ use clap::{
 
 use crate::{
     config::{LogFormat, value, value::RawListener},
+    gateway::course::Source,
     store::Retention,
 };
 
@@ -17,6 +18,11 @@ Exit codes:
   0  done; after SIGTERM or SIGINT, when everything accepted is settled
   1  a failure, for example an address that is in use
   2  wrong usage, or a mistake in the configuration";
+
+const RULES_EXAMPLES: &str = "\
+Examples:
+  echo 'key-123' | relay rules test relay.toml
+  relay rules test relay.toml --route /terminal --from upstream < messages";
 
 const LOG_EXIT_CODES: &str = "\
 Exit codes:
@@ -80,6 +86,13 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// About rules on messages that pass the gateway
+    #[command(disable_help_subcommand = true)]
+    Rules {
+        /// What about them.
+        #[command(subcommand)]
+        command: RulesCommand,
+    },
     /// About a directory that `--data` names, while no relay uses it
     #[command(disable_help_subcommand = true)]
     Log {
@@ -93,6 +106,26 @@ pub enum Command {
         /// What about it.
         #[command(subcommand)]
         command: ConfigCommand,
+    },
+}
+
+/// What `relay rules` can do.
+#[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
+pub enum RulesCommand {
+    /// Read messages from stdin, one a line, and print what the rules of a route make of each
+    ///
+    /// A line for each: passed, replaced, dropped or closed; the rules that were about it; how it goes on. With tabs
+    /// between.
+    #[command(after_long_help = format!("{RULES_EXAMPLES}\n\n{EXIT_CODES}"))]
+    Test {
+        /// The configuration file
+        file: PathBuf,
+        /// The path of the route; needed where several have rules
+        #[arg(long, value_name = "PATH")]
+        route: Option<String>,
+        /// Whose messages they are
+        #[arg(long, value_name = "SIDE", default_value = "client", value_parser = value::source)]
+        from: Source,
     },
 }
 

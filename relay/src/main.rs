@@ -1,15 +1,21 @@
 //! Parses the command line, runs, and gives the exit code.
 
-use std::{fmt, io::Write as _, pin::pin, process::ExitCode};
+use std::{
+    fmt,
+    io::{self, Write as _},
+    path::Path,
+    pin::pin,
+    process::ExitCode,
+};
 
 use anstream::{stderr, stdout};
 use clap::Parser as _;
 use relay::{
     Relay,
-    cli::{Cli, Command, ConfigCommand, LogCommand, Serve},
+    cli::{Cli, Command, ConfigCommand, LogCommand, RulesCommand, Serve},
     config::{self, Config},
     diagnostics,
-    gateway::{Gateway, show},
+    gateway::{Gateway, course::Source, show, trial},
     ready::Ready,
     runtime,
     shutdown::{Signals, Wanted},
@@ -32,12 +38,27 @@ fn main() -> ExitCode {
             Ok(report) => print(format_args!("{}", show::table(&report))),
             Err(e) => Err(fail(&e, 1)),
         },
+        Command::Rules { command: RulesCommand::Test { file, route, from } } => {
+            rules_test(&file, route.as_deref(), from)
+        }
         Command::Log { command } => log(&command),
         Command::Config { command: ConfigCommand::Example } => {
             print(format_args!("{}", config::example().trim_end()))
         }
     };
     outcome.map_or_else(|code| code, |()| ExitCode::SUCCESS)
+}
+
+fn rules_test(file: &Path, route: Option<&str>, from: Source) -> Result<(), ExitCode> {
+    let config = config::of_file(file).map_err(|e| fail(&e, USAGE))?;
+    let route = trial::route(&config.gateway, route).map_err(|e| fail(&e, USAGE))?;
+    match trial::run(route, from, io::stdin().lock(), stdout().lock()) {
+        // Whoever closed our output does not want it.
+        Err(e) if e.kind() != io::ErrorKind::BrokenPipe => {
+            Err(fail(&format_args!("cannot go on reading messages: {e}"), 1))
+        }
+        Ok(()) | Err(_) => Ok(()),
+    }
 }
 
 fn log(command: &LogCommand) -> Result<(), ExitCode> {

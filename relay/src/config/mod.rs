@@ -121,7 +121,15 @@ pub fn load(flags: &cli::Serve) -> Result<Config, ConfigError> {
 /// # Errors
 /// As those of [`load`].
 pub fn check(path: &Path) -> Result<(), ConfigError> {
-    understand(path, &read(path)?, &cli::Serve::default()).map(|_| ())
+    of_file(path).map(|_| ())
+}
+
+/// What a file means without flags.
+///
+/// # Errors
+/// As those of [`load`].
+pub fn of_file(path: &Path) -> Result<Config, ConfigError> {
+    understand(path, &read(path)?, &cli::Serve::default())
 }
 
 /// A complete file with every key, its default and what it is for.

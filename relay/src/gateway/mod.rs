@@ -9,6 +9,7 @@
 //! - [`through`]: the way between two that speak WebSocket; `way`: one direction of it; [`course`]: what becomes of
 //!   what comes, pure. [`walk`]: bytes pass as they are, and are looked at; pure. [`governed`]: messages are judged, by
 //!   [`rules`], and mirrored, by a [`tap`]; [`messages`]: frames ⇄ messages, [`pattern`], [`rate`]: what rules ask; pure.
+//!   [`trial`]: rules without a connection.
 
 //! - [`bridge`]: the way to upstreams of bytes; [`unframe`], [`reframe`]: frames ⇄ bytes, [`frame`]: their headers; pure.
 //! - [`stream`]: what they run on. [`farewell`]: how a connection ends that the gateway ends.
@@ -39,6 +40,7 @@ pub mod show;
 pub mod stream;
 pub mod tap;
 pub mod through;
+pub mod trial;
 pub mod unframe;
 pub mod upstream;
 pub mod walk;

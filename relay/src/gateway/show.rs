@@ -85,6 +85,7 @@ pub fn table(report: &Value) -> String {
         let _ = writeln!(out, "{}", cells.join("  ").trim_end());
         if let Some(route) = index.checked_sub(1).and_then(|index| routes.get(index)) {
             upstreams(&mut out, &route["upstreams"]);
+            governed(&mut out, route);
         }
     }
     out.truncate(out.trim_end().len());
@@ -99,6 +100,33 @@ fn upstreams(out: &mut String, upstreams: &Value) {
             let _ = write!(out, ", failed {failures} times");
         }
         out.push_str(if upstream["resting"] == true { ", resting\n" } else { "\n" });
+    }
+}
+
+/// What rules and a tap did.
+fn governed(out: &mut String, route: &Value) {
+    for rule in route["rules"].as_array().into_iter().flatten() {
+        let of = |side: &str| {
+            let traffic = &rule[side];
+            format!("{} in {}", number(&traffic["messages"]), format_size(number(&traffic["bytes"])))
+        };
+        let _ = writeln!(
+            out,
+            "  rule {} ({})  {} from clients, {} from upstreams",
+            text(&rule["name"]),
+            text(&rule["action"]),
+            of("from_client"),
+            of("from_upstream")
+        );
+    }
+    if let Value::Object(tap) = &route["tap"] {
+        let _ = writeln!(
+            out,
+            "  tap {}  mirrored {}, dropped {}",
+            text(&tap["channel"]),
+            number(&tap["mirrored"]),
+            number(&tap["dropped"])
+        );
     }
 }
 
@@ -158,11 +186,20 @@ mod tests {
             "from_upstream": { "messages": 4, "bytes": 10 },
             "upgrade": { "p50_us": 511 },
             "ends": { "client": { "closed": 11 }, "upstream": {}, "gateway": {} },
+            "rules": [{
+                "name": "no-secrets",
+                "action": "drop",
+                "from_client": { "messages": 2, "bytes": 2048 },
+                "from_upstream": { "messages": 0, "bytes": 0 },
+            }],
+            "tap": { "channel": "tap/terminal", "mirrored": 7, "dropped": 1 },
         }] });
         let expected = "\
 path       open  total  refused                   from clients   from upstreams  upgrade  ended by
 /terminal  1     12     3 (limit 2, timed out 1)  3 in 2 KiB   4 in 10 B       511 µs   client 11 (closed 11)
-  ws://127.0.0.1:3000  open 1, failed 2 times, resting";
+  ws://127.0.0.1:3000  open 1, failed 2 times, resting
+  rule no-secrets (drop)  2 in 2 KiB from clients, 0 in 0 B from upstreams
+  tap tap/terminal  mirrored 7, dropped 1";
         let squeeze = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
         assert_eq!(squeeze(&table(&report)), squeeze(expected));
         assert_eq!(table(&json!({ "routes": [] })), "no routes");
