@@ -12,6 +12,7 @@ mod headers;
 mod matching;
 mod plain;
 mod pressure;
+mod rules;
 mod secure;
 mod shown;
 mod through;
