@@ -81,6 +81,29 @@ async fn many_small_messages_at_once_come_in_their_order() {
 }
 
 #[tokio::test]
+async fn many_connections_with_messages_beyond_a_read_do_not_mix_or_stand_still() {
+    const CONNECTIONS: u8 = 16;
+    const ECHOES: usize = 100;
+    let echo = Echo::start().await;
+    let config = format!("[limits]\nworkers = 1\n{}", app(echo.address(), RULE));
+    let relay = TestRelay::with_config(&config, &[]).await;
+    let address = relay.address();
+    let mut load = tokio::task::JoinSet::new();
+    for n in 0..CONNECTIONS {
+        load.spawn(async move {
+            let mut random = fastrand::Rng::with_seed(n.into());
+            let mut client = FrameClient::connect(address, "/app").await;
+            for _ in 0..ECHOES {
+                let message = vec![b'a' + n; random.usize(60_000..300_000)];
+                client.send(TEXT, &message).await;
+                client.expect(TEXT, &message).await;
+            }
+        });
+    }
+    load.join_all().await;
+}
+
+#[tokio::test]
 async fn extensions_are_not_offered_and_who_agrees_all_the_same_is_502() {
     let upstream = Upstream::start().await;
     let relay = relay_to(upstream.address(), RULE).await;
