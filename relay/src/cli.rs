@@ -9,7 +9,6 @@ use clap::{
 
 use crate::{
     config::{LogFormat, value, value::RawListener},
-    gateway::course::Source,
     store::Retention,
 };
 
@@ -18,11 +17,6 @@ Exit codes:
   0  done; after SIGTERM or SIGINT, when everything accepted is settled
   1  a failure, for example an address that is in use
   2  wrong usage, or a mistake in the configuration";
-
-const RULES_EXAMPLES: &str = "\
-Examples:
-  echo 'key-123' | relay rules test relay.toml
-  relay rules test relay.toml --route /terminal --from upstream < messages";
 
 const LOG_EXIT_CODES: &str = "\
 Exit codes:
@@ -34,6 +28,11 @@ Examples:
   relay serve
   relay serve --listen 127.0.0.1:0 --raw 127.0.0.1:5000=plant/serial,line
   relay config example > relay.toml && relay check relay.toml";
+
+const RULES_EXAMPLES: &str = "\
+Examples:
+  echo 'token=secret' | relay rules test relay.toml --route /app
+  recv-client --channel tap/app --last 100 | relay rules test new.toml --json";
 
 const SERVE_EXAMPLES: &str = "\
 Examples:
@@ -86,13 +85,6 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// About rules on messages that pass the gateway
-    #[command(disable_help_subcommand = true)]
-    Rules {
-        /// What about them.
-        #[command(subcommand)]
-        command: RulesCommand,
-    },
     /// About a directory that `--data` names, while no relay uses it
     #[command(disable_help_subcommand = true)]
     Log {
@@ -100,32 +92,19 @@ pub enum Command {
         #[command(subcommand)]
         command: LogCommand,
     },
+    /// About the rules of the gateway's routes
+    #[command(disable_help_subcommand = true)]
+    Rules {
+        /// What about them.
+        #[command(subcommand)]
+        command: RulesCommand,
+    },
     /// About the configuration
     #[command(disable_help_subcommand = true)]
     Config {
         /// What about it.
         #[command(subcommand)]
         command: ConfigCommand,
-    },
-}
-
-/// What `relay rules` can do.
-#[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
-pub enum RulesCommand {
-    /// Read messages from stdin, one a line, and print what the rules of a route make of each
-    ///
-    /// A line for each: passed, replaced, dropped or closed; the rules that were about it; how it goes on. With tabs
-    /// between.
-    #[command(after_long_help = format!("{RULES_EXAMPLES}\n\n{EXIT_CODES}"))]
-    Test {
-        /// The configuration file
-        file: PathBuf,
-        /// The path of the route; needed where several have rules
-        #[arg(long, value_name = "PATH")]
-        route: Option<String>,
-        /// Whose messages they are
-        #[arg(long, value_name = "SIDE", default_value = "client", value_parser = value::source)]
-        from: Source,
     },
 }
 
@@ -146,6 +125,38 @@ pub enum LogCommand {
         /// The directory
         dir: PathBuf,
     },
+}
+
+/// What `relay rules` can do.
+#[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
+pub enum RulesCommand {
+    /// Tell what the rules of a route would make of messages, a line of the input each, and which of them did it
+    #[command(after_long_help = format!("{RULES_EXAMPLES}\n\n{EXIT_CODES}"))]
+    Test {
+        /// The configuration file
+        file: PathBuf,
+        /// The route; need not be said where only one has rules
+        #[arg(long, value_name = "PATH")]
+        route: Option<String>,
+        /// Whose messages they are
+        #[arg(long, value_name = "SIDE", value_enum, default_value = "client")]
+        from: Side,
+        /// Lines are JSON as a tap tells it, in and out: {"from": "client", "text": "hello"}
+        ///
+        /// `from` and `time` (in microseconds) need not be there; for binary messages it is `base64`. Without it a
+        /// line is a text, or binary if it is not UTF-8, and all come at once, which matters to rules about rates.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// Whose messages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Side {
+    /// Who connected to the gateway
+    Client,
+    /// Whom the gateway connected to
+    Upstream,
 }
 
 /// What `relay config` can do.

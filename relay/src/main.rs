@@ -3,7 +3,6 @@
 use std::{
     fmt,
     io::{self, Write as _},
-    path::Path,
     pin::pin,
     process::ExitCode,
 };
@@ -12,10 +11,15 @@ use anstream::{stderr, stdout};
 use clap::Parser as _;
 use relay::{
     Relay,
-    cli::{Cli, Command, ConfigCommand, LogCommand, RulesCommand, Serve},
+    cli::{Cli, Command, ConfigCommand, LogCommand, RulesCommand, Serve, Side},
     config::{self, Config},
     diagnostics,
-    gateway::{Gateway, course::Source, show, trial},
+    gateway::{
+        Gateway,
+        course::Source,
+        show,
+        trial::{Form, Trial},
+    },
     ready::Ready,
     runtime,
     shutdown::{Signals, Wanted},
@@ -38,27 +42,25 @@ fn main() -> ExitCode {
             Ok(report) => print(format_args!("{}", show::table(&report))),
             Err(e) => Err(fail(&e, 1)),
         },
-        Command::Rules { command: RulesCommand::Test { file, route, from } } => {
-            rules_test(&file, route.as_deref(), from)
-        }
         Command::Log { command } => log(&command),
+        Command::Rules { command: RulesCommand::Test { file, route, from, json } } => {
+            let from = match from {
+                Side::Client => Source::Client,
+                Side::Upstream => Source::Upstream,
+            };
+            let form = if json { Form::Json(from) } else { Form::Lines(from) };
+            match config::route_with_rules(&file, route.as_deref()) {
+                Ok(route) => {
+                    Trial::new(&route).run(form, io::stdin().lock(), stdout().lock()).map_err(|e| fail(&e, 1))
+                }
+                Err(e) => Err(fail(&e, USAGE)),
+            }
+        }
         Command::Config { command: ConfigCommand::Example } => {
             print(format_args!("{}", config::example().trim_end()))
         }
     };
     outcome.map_or_else(|code| code, |()| ExitCode::SUCCESS)
-}
-
-fn rules_test(file: &Path, route: Option<&str>, from: Source) -> Result<(), ExitCode> {
-    let config = config::of_file(file).map_err(|e| fail(&e, USAGE))?;
-    let route = trial::route(&config.gateway, route).map_err(|e| fail(&e, USAGE))?;
-    match trial::run(route, from, io::stdin().lock(), stdout().lock()) {
-        // Whoever closed our output does not want it.
-        Err(e) if e.kind() != io::ErrorKind::BrokenPipe => {
-            Err(fail(&format_args!("cannot go on reading messages: {e}"), 1))
-        }
-        Ok(()) | Err(_) => Ok(()),
-    }
 }
 
 fn log(command: &LogCommand) -> Result<(), ExitCode> {

@@ -80,6 +80,14 @@ impl<'a> Data<'a> {
         }
     }
 
+    /// The same, with memory of its own.
+    pub fn into_owned(self) -> Data<'static> {
+        match self {
+            Data::Text(text) => Data::Text(text.into_owned().into()),
+            Data::Base64(text) => Data::Base64(text.into_owned().into()),
+        }
+    }
+
     /// The payload again; an error if the base64 is none.
     pub fn decode(&self) -> Result<(Kind, Bytes), base64::DecodeError> {
         match self {

@@ -43,7 +43,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         ],
     ),
     // What a flag says is read by the same parsers as the file.
-    ("cli", &["config", "gateway", "store"]),
+    ("cli", &["config", "store"]),
     ("runtime", &[]),
     ("ready", &["config", "reception"]),
 ];

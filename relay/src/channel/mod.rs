@@ -5,7 +5,7 @@
 //!   how far each receiver is.
 //! - [`cursor`]: where one receiver is.
 //! - [`publisher`]: a sender's way into one channel, and what holds it back; [`room`]: whether the store does.
-//! - [`mirror`]: a way into one channel for who never waits.
+//!   [`mirror`]: the way of who never waits.
 
 pub mod cursor;
 pub mod hub;

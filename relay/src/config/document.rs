@@ -271,8 +271,7 @@ impl<'d, 'm> Section<'d, 'm> {
                 }
             }
             DeValue::Table(_) => {
-                let one = title.trim_start_matches('[').trim_end_matches(']');
-                let mistake = Mistake::at(value.span(), format!("there may be several of [{one}]"));
+                let mistake = Mistake::at(value.span(), format!("there may be several of [{key}]"));
                 self.mistakes.push(mistake.label(format!("write {title}")));
             }
             _ => self.mistakes.push(wrong_type(value, key, &format!("a section {title}"))),
@@ -331,7 +330,7 @@ impl<'d, 'm> Section<'d, 'm> {
 }
 
 /// The sections, and how their headers are written.
-const SECTIONS: [(&str, &str); 9] = [
+const SECTIONS: [(&str, &str); 7] = [
     ("limits", "[limits]"),
     ("timeouts", "[timeouts]"),
     ("log", "[log]"),
@@ -339,8 +338,6 @@ const SECTIONS: [(&str, &str); 9] = [
     ("channel", "[[channel]]"),
     ("gateway", "[gateway]"),
     ("route", "[[route]]"),
-    ("rule", "[[route.rule]]"),
-    ("tap", "[route.tap]"),
 ];
 
 /// Keys that stand above all sections, for who writes them below one.

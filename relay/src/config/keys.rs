@@ -138,6 +138,10 @@ pub(super) const ROUTE_WAIT_BOUNDS: RangeInclusive<u64> = MS..=24 * HOUR;
 pub(super) const ROUTE_CONNECTIONS_BOUNDS: RangeInclusive<u64> = 1..=MANY;
 /// How long what was written may not be on the disk itself.
 pub(super) const FLUSH_BOUNDS: RangeInclusive<u64> = MS..=HOUR;
+/// What a rule lets come in a second, or at once: messages or bytes.
+pub(super) const RULE_RATE_BOUNDS: RangeInclusive<u64> = 1..=1 << 40;
+/// Of how many messages a tap mirrors one.
+pub(super) const TAP_EVERY_BOUNDS: RangeInclusive<u64> = 1..=1 << 32;
 /// How long senders are held for slow receivers.
 pub(super) const BLOCK_BOUNDS: RangeInclusive<u64> = MS..=HOUR;
 

@@ -294,9 +294,7 @@ impl Settling<'_> {
             }
             route.limits = said.limits.over(&config.gateway.defaults);
             route.max_message = said.max_message.map_or(config.senders.max_message, |bytes| bytes as usize);
-            if let Some(tap) = &mut route.tap {
-                tap.max_message = config.senders.max_message;
-            }
+            route.tap = said.tap(config.senders.max_message);
             if let Some(bytes) = oversized(&route).filter(|_| !raw.wrong.contains(&"max_message")) {
                 let limit = Unit::Size.print(route.max_message as u64);
                 let message =

@@ -6,11 +6,10 @@
 //!   something.
 //! - `keys`: the table of limits and waits.
 //! - `meaning`: raw → [`Config`]; `print`: [`Config`] → a file that says the same.
-//! - `routes`: all that is said of the gateway; `governing`: rules on messages, and taps.
+//! - `routes`: all that is said of the gateway.
 //! - `report`: how mistakes are told.
 
 mod document;
-mod governing;
 mod keys;
 mod meaning;
 mod print;
@@ -37,7 +36,7 @@ pub use report::ConfigError;
 use crate::{
     channel::LagPolicy,
     cli,
-    gateway::settings::GatewaySettings,
+    gateway::settings::{GatewaySettings, RouteSettings},
     http::HttpSettings,
     receivers::ReceiverSettings,
     reception::{Accepts, ConnectionSettings, ListenerSettings},
@@ -121,15 +120,31 @@ pub fn load(flags: &cli::Serve) -> Result<Config, ConfigError> {
 /// # Errors
 /// As those of [`load`].
 pub fn check(path: &Path) -> Result<(), ConfigError> {
-    of_file(path).map(|_| ())
+    understand(path, &read(path)?, &cli::Serve::default()).map(|_| ())
 }
 
-/// What a file means without flags.
+/// The route of a file whose rules are meant: the one at `path`, or the only one that has any.
 ///
 /// # Errors
-/// As those of [`load`].
-pub fn of_file(path: &Path) -> Result<Config, ConfigError> {
-    understand(path, &read(path)?, &cli::Serve::default())
+/// As those of [`load`], and if it can't be told which one is meant.
+pub fn route_with_rules(file: &Path, path: Option<&str>) -> Result<RouteSettings, ConfigError> {
+    let routes = understand(file, &read(file)?, &cli::Serve::default())?.gateway.routes;
+    let governed = || routes.iter().filter(|route| !route.rules.is_empty());
+    let known: Vec<String> = governed().map(|route| route.path.to_string()).collect();
+    let known =
+        if known.is_empty() { "none has rules".into() } else { format!("rules have {}", known.join(", ")) };
+    match path {
+        Some(path) => {
+            let prefix = path.parse().map_err(|e| ConfigError::plain(format!("--route {path}: {e}")))?;
+            let found = routes.iter().find(|route| route.path == prefix).cloned();
+            found
+                .ok_or_else(|| ConfigError::plain(format!("--route {path}: there is no such route; {known}")))
+        }
+        None => match (governed().next(), governed().nth(1)) {
+            (Some(only), None) => Ok(only.clone()),
+            _ => Err(ConfigError::plain(format!("say which route with --route PATH; {known}"))),
+        },
+    }
 }
 
 /// A complete file with every key, its default and what it is for.

@@ -10,7 +10,6 @@ use shared::{client::DEFAULT_PORT, units};
 
 use super::keys::{self, Unit};
 use crate::{
-    gateway::course::{SOURCES, Source},
     senders::{framing::Framing, template::ChannelTemplate},
     store::Retention,
 };
@@ -97,12 +96,6 @@ pub fn origin(text: &str) -> Result<String, String> {
         ("http", Some("80")) | ("https", Some("443")) => format!("{scheme}://{host}"),
         _ => lower,
     })
-}
-
-/// Reads whose messages are meant.
-pub fn source(text: &str) -> Result<Source, String> {
-    let known = SOURCES.iter().find(|(word, _)| *word == text);
-    known.map(|(_, source)| *source).ok_or_else(|| "write client or upstream".into())
 }
 
 /// Reads `ADDR=CHANNEL[,FRAMING]`.

@@ -22,7 +22,7 @@ use super::{
     bridge::Bridge,
     counters::{Cause, End, Refused, Side},
     course::Source,
-    governed::Governed,
+    govern::Governor,
     passage::{Opening, Passage},
     path::{Ambiguous, RequestPath},
     request::{self, Purpose},
@@ -102,6 +102,8 @@ impl Gateway {
     async fn upgrade(self: &Arc<Self>, mut request: Request<Incoming>, admitted: Admitted) -> Answer {
         let Admitted { route, state, visit, begun } = admitted;
         let limits = &route.settings.limits;
+        let governed = route.settings.is_governed();
+        let purpose = if governed { Purpose::GovernedUpgrade } else { Purpose::Upgrade };
         let (Some(opening), Some(permit)) = (Opening::take(&route), self.permit()) else {
             return full(&route);
         };
@@ -111,9 +113,17 @@ impl Gateway {
                 let seat = upstream.seat(route.settings.upstream_connections)?;
                 let stream =
                     upstream.connect(limits.connect_timeout, state.keepalive, route.tls.as_ref()).await?;
-                let purpose = if route.is_governed() { Purpose::GovernedUpgrade } else { Purpose::Upgrade };
                 let asked = question(&request, &route, &upstream, &visit, purpose, Empty::<Bytes>::new());
-                Ok((seat, ask::ask(&upstream, stream, asked, limits.upgrade_timeout).await?))
+                let answered = ask::ask(&upstream, stream, asked, limits.upgrade_timeout).await?;
+                match &answered {
+                    // Nobody would understand what it sends then.
+                    Answered::Upgraded(answer, ..)
+                        if governed && answer.headers().contains_key(header::SEC_WEBSOCKET_EXTENSIONS) =>
+                    {
+                        Err(upstream.unreachable("agreed to an extension that it was not offered"))
+                    }
+                    _ => Ok((seat, answered)),
+                }
             };
             match asked.await {
                 Ok((seat, Answered::Upgraded(answer, stream, early))) => {
@@ -187,15 +197,14 @@ impl Gateway {
         self.life.spawn(async move {
             // A task of its own, so that what the handshake needed does not stay for as long as the connection.
             match upgraded(upgrade).await {
-                Some(client) if passage.route().is_governed() => {
-                    let limit = passage.route().settings.max_message;
-                    let of = |from| Governed::new(&passage, from, limit);
-                    let courses = (of(Source::Client), of(Source::Upstream));
-                    life.spawn(Through::new(client, upstream, early, courses, passage).run())
+                Some(client) if passage.route().settings.is_governed() => {
+                    let [up, down] =
+                        [Source::Client, Source::Upstream].map(|from| Governor::new(&passage, from));
+                    life.spawn(Through::new(client, upstream, early, up, down, passage).run());
                 }
                 Some(client) => {
-                    let courses = <(Walker, Walker)>::default();
-                    life.spawn(Through::new(client, upstream, early, courses, passage).run())
+                    let [up, down] = <[Walker; 2]>::default();
+                    life.spawn(Through::new(client, upstream, early, up, down, passage).run());
                 }
                 None => passage.end(VANISHED),
             }

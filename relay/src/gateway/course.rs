@@ -3,7 +3,7 @@
 use std::{ops::Range, sync::Arc};
 
 use super::{
-    counters::{Cause, Side},
+    counters::Side,
     frame::Violation,
     rules::Closing,
     walk::{Walked, Walker},
@@ -20,7 +20,7 @@ pub enum Source {
 
 /// What becomes of the bytes of one direction.
 pub trait Course {
-    /// Takes a read, or a part of it if what goes on of it is much; what goes on is in the output.
+    /// Takes a read; what goes on of it is in the output.
     fn take(&mut self, piece: &mut [u8], output: &mut Output) -> Taken;
 
     /// What walks to the end of the frame that has gone on in part; none if nothing may be put behind a close frame, or
@@ -30,16 +30,13 @@ pub trait Course {
     /// Whether a close frame has gone on.
     fn is_closed(&self) -> bool;
 
-    /// From now on a close frame does not go on: the gateway says itself how it ends. It is not called where what came
-    /// never has to be halted.
-    fn withhold_close(&mut self);
+    /// A close frame that still comes does not go on. This is asked where the other direction has halted.
+    fn keep_close(&mut self);
 }
 
 /// What a read was found to be.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Taken {
-    /// Bytes of the read that were taken; the rest is to be given again once the output is out.
-    pub used: usize,
     /// Messages that ended in it.
     pub messages: u64,
     /// What they carried, where that is looked at.
@@ -69,12 +66,6 @@ pub struct Output {
     kept: Range<usize>,
 }
 
-/// The words for them.
-pub const SOURCES: [(&str, Source); 2] = [("client", Source::Client), ("upstream", Source::Upstream)];
-
-/// Bytes of its own that an output may have before it is full; the message that fills it is still taken.
-const MOST: usize = 256 * 1024;
-
 impl Source {
     /// Its word.
     pub fn word(self) -> &'static str {
@@ -83,14 +74,12 @@ impl Source {
             Self::Upstream => "upstream",
         }
     }
-}
 
-impl Halt {
-    /// Who ended it by this, and why; `from` sent what did not go on.
-    pub fn end(&self, from: Side) -> (Side, Cause) {
+    /// The party that it is.
+    pub fn side(self) -> Side {
         match self {
-            Self::Violation(_) => (from, Cause::Misbehaved),
-            Self::Ruled(_) => (Side::Gateway, Cause::Ruled),
+            Self::Client => Side::Client,
+            Self::Upstream => Side::Upstream,
         }
     }
 }
@@ -132,11 +121,6 @@ impl Output {
         [&mut self.own[self.begin..], &mut piece[self.kept.clone()]]
     }
 
-    /// Whether so much is its own that the rest of the read had better wait.
-    pub fn is_full(&self) -> bool {
-        self.own.len() >= MOST
-    }
-
     fn settle(&mut self, piece: &[u8]) {
         self.own.extend_from_slice(&piece[self.kept.clone()]);
         self.kept = 0..0;
@@ -148,7 +132,7 @@ impl Course for Walker {
     fn take(&mut self, piece: &mut [u8], output: &mut Output) -> Taken {
         let Walked { messages, close } = self.walk(piece);
         output.keep(piece, 0..piece.len());
-        Taken { used: piece.len(), messages, close, ..Taken::default() }
+        Taken { messages, close, ..Taken::default() }
     }
 
     fn unfinished(&mut self) -> Option<&mut Walker> {
@@ -159,7 +143,9 @@ impl Course for Walker {
         Self::is_closed(self)
     }
 
-    fn withhold_close(&mut self) {}
+    fn keep_close(&mut self) {
+        // Who only walks over what passes does not halt.
+    }
 }
 
 #[cfg(test)]

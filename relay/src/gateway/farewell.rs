@@ -1,9 +1,18 @@
 //! What is said to a peer whose connection ends for a reason that is not its own, and how its last bytes are waited
 //! for.
 
+use std::sync::Arc;
+
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 
-use super::{control::Order, counters::Side, course::Halt, frame::Violation};
+use super::{
+    control::Order,
+    counters::{Cause, Side},
+    course::{Halt, Source},
+    frame::Violation,
+    rules::Closing,
+};
+use crate::senders::framing::FramingLost;
 
 /// Why a connection ends, for those that are still there.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -12,8 +21,12 @@ pub enum Farewell {
     UpstreamFailed,
     /// The gateway ends it.
     Ordered(Order),
-    /// What this side sent must not go on.
-    Halted(Side, Halt),
+    /// One side sent what must not be sent.
+    Violated(Source, Violation),
+    /// An upstream of bytes did not keep to its framing.
+    Lost(FramingLost),
+    /// A rule closes it.
+    Ruled(Arc<Closing>),
 }
 
 /// Internal error (RFC 6455, section 7.4.1). Bad gateway, 1014, is unknown to browsers.
@@ -24,26 +37,33 @@ const AWAY: u16 = 1001;
 const RESTART: u16 = 1012;
 
 impl Farewell {
-    /// The code that a client is told.
-    pub fn code(&self) -> u16 {
-        match self {
-            Self::UpstreamFailed => INTERNAL,
-            Self::Ordered(Order::Idle) => AWAY,
-            Self::Ordered(Order::Changed | Order::Stop) => RESTART,
-            Self::Halted(_, Halt::Ruled(closing)) => closing.code,
-            Self::Halted(_, Halt::Violation(Violation::TooLong)) => Violation::TooLong.code(),
-            Self::Halted(Side::Upstream, Halt::Violation(_)) => INTERNAL,
-            Self::Halted(Side::Client | Side::Gateway, Halt::Violation(violation)) => violation.code(),
+    /// Of what came from one side, and can't go on.
+    pub fn of(from: Source, halt: Halt) -> Self {
+        match halt {
+            Halt::Violation(violation) => Self::Violated(from, violation),
+            Halt::Ruled(closing) => Self::Ruled(closing),
         }
     }
 
-    /// The code that an upstream is told: to it the gateway is a client that goes away, unless it was itself the one
-    /// that did wrong.
-    fn code_for_upstream(&self) -> u16 {
+    /// The code that a client is told.
+    pub fn code(&self) -> u16 {
         match self {
-            Self::Halted(_, Halt::Ruled(closing)) => closing.code,
-            Self::Halted(Side::Upstream, Halt::Violation(violation)) => violation.code(),
-            Self::Halted(..) | Self::UpstreamFailed | Self::Ordered(_) => AWAY,
+            Self::UpstreamFailed | Self::Lost(_) | Self::Violated(Source::Upstream, _) => INTERNAL,
+            Self::Ordered(Order::Idle) => AWAY,
+            Self::Ordered(Order::Changed | Order::Stop) => RESTART,
+            Self::Violated(Source::Client, violation) => violation.code(),
+            Self::Ruled(closing) => closing.code,
+        }
+    }
+
+    /// The code that an upstream is told: to it the gateway is a client, which goes away.
+    fn upstreams_code(&self) -> u16 {
+        match self {
+            Self::UpstreamFailed | Self::Lost(_) | Self::Ordered(_) | Self::Violated(Source::Client, _) => {
+                AWAY
+            }
+            Self::Violated(Source::Upstream, violation) => violation.code(),
+            Self::Ruled(closing) => closing.code,
         }
     }
 
@@ -54,8 +74,21 @@ impl Farewell {
             Self::Ordered(Order::Idle) => "nothing came for too long".into(),
             Self::Ordered(Order::Changed) => "the route was changed: reconnect".into(),
             Self::Ordered(Order::Stop) => "the relay is stopping: reconnect".into(),
-            Self::Halted(_, Halt::Ruled(closing)) => closing.reason.clone(),
-            Self::Halted(_, Halt::Violation(violation)) => violation.to_string(),
+            Self::Violated(Source::Client, violation) => violation.to_string(),
+            Self::Violated(Source::Upstream, violation) => format!("from the upstream: {violation}"),
+            Self::Lost(lost) => lost.to_string(),
+            Self::Ruled(closing) => closing.reason.clone(),
+        }
+    }
+
+    /// Who ends it, and why.
+    pub fn end(&self) -> (Side, Cause) {
+        match self {
+            Self::UpstreamFailed => (Side::Upstream, Cause::Failed),
+            Self::Ordered(order) => (Side::Gateway, order.cause()),
+            Self::Violated(source, _) => (source.side(), Cause::Misbehaved),
+            Self::Lost(_) => (Side::Upstream, Cause::Misbehaved),
+            Self::Ruled(_) => (Side::Gateway, Cause::Ruled),
         }
     }
 
@@ -66,7 +99,7 @@ impl Farewell {
 
     /// The close frame for an upstream.
     pub fn to_upstream(&self) -> Vec<u8> {
-        close_frame(Some(self.code_for_upstream()), &self.text(), true)
+        close_frame(Some(self.upstreams_code()), &self.text(), true)
     }
 }
 

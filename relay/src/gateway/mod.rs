@@ -6,15 +6,13 @@
 //!   it is, and who may use it. [`request`]: what the upstream is asked, pure.
 //! - `answering`: a request from its admission to its answer. [`upstream`]: which one is tried, and connecting.
 //!   [`ask`]: the question and its answer. [`body`]: answers.
-//! - [`through`]: the way between two that speak WebSocket; `way`: one direction of it; [`course`]: what becomes of
-//!   what comes, pure. [`walk`]: bytes pass as they are, and are looked at; pure. [`governed`]: messages are judged, by
-//!   [`rules`], and mirrored, by a [`tap`]; [`messages`]: frames ⇄ messages, [`pattern`], [`rate`]: what rules ask; pure.
-//!   [`trial`]: rules without a connection.
-
+//! - [`through`]: the way between two sides that speak WebSocket, on which each direction (`way`) has a [`course`]: bytes
+//!   pass as they are, and [`walk`] sees them; or [`govern`] puts [`messages`] before [`rules`] ([`pattern`], [`rate`]) and the
+//!   [`tap`]. All but `through`, `govern` and `tap` is pure.
 //! - [`bridge`]: the way to upstreams of bytes; [`unframe`], [`reframe`]: frames ⇄ bytes, [`frame`]: their headers; pure.
 //! - [`stream`]: what they run on. [`farewell`]: how a connection ends that the gateway ends.
 //! - [`passage`]: a proxied connection as its route sees it; [`control`]: how it is told to end; [`counters`];
-//!   [`show`]: how they are shown.
+//!   [`show`]: how they are shown; [`trial`]: what rules would do.
 
 mod answering;
 pub mod ask;
@@ -25,7 +23,8 @@ pub mod counters;
 pub mod course;
 pub mod farewell;
 pub mod frame;
-pub mod governed;
+pub mod govern;
+pub mod message;
 pub mod messages;
 pub mod passage;
 pub mod path;
@@ -76,7 +75,7 @@ const LOOK: (Duration, Duration) = (Duration::from_millis(5), Duration::from_sec
 #[derive(Debug)]
 pub struct Gateway {
     life: Life,
-    /// Where taps publish to.
+    /// Where taps lead to.
     hub: Arc<Hub>,
     /// The connections that the relay may have; one to an upstream is one of them.
     permits: Arc<Semaphore>,
@@ -96,7 +95,8 @@ struct State {
 }
 
 impl Gateway {
-    /// A gateway with these routes, whose taps publish to `hub`; `permits` are the connections that the relay may have.
+    /// A gateway with these routes, whose taps lead to the channels of this hub; `permits` are the connections that the
+    /// relay may have.
     pub fn new(settings: GatewaySettings, life: Life, permits: Arc<Semaphore>, hub: Arc<Hub>) -> Self {
         let state = State::new(settings, &Table::default(), &hub);
         Self {

@@ -35,6 +35,11 @@ const RESERVED: [(&str, &str); 6] = [
 const PAGE: [&str; 5] = ["/page.js", "/subscription.js", "/tail.js", "/page.css", "/favicon.svg"];
 
 impl Prefix {
+    /// As text; `/` is none.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
     /// Whether it is `/`.
     pub fn is_root(&self) -> bool {
         self.0.is_empty()
@@ -57,11 +62,6 @@ impl Prefix {
     /// Whether another prefix is below it, or it itself.
     pub fn contains_prefix(&self, other: &Self) -> bool {
         is_below(&other.0, &self.0)
-    }
-
-    /// As it is compared; empty for `/`.
-    pub fn as_str(&self) -> &str {
-        &self.0
     }
 
     /// How long it is: of two that contain a path the longer one is the closer.

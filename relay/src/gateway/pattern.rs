@@ -6,7 +6,7 @@ use std::{borrow::Cow, str::FromStr};
 use regex::{Regex, bytes};
 use shared::Kind;
 
-use super::messages::Message;
+use super::message::Message;
 
 /// A regular expression.
 #[derive(Debug, Clone)]
@@ -222,7 +222,7 @@ mod tests {
     #[test]
     fn an_expression_that_is_none_says_why_in_a_line() {
         for (text, says) in
-            [("(", "unclosed group"), ("a{2", "repetition"), ("\\p{Nope}", "Unicode property")]
+            [("(", "unclosed group"), ("a{2", "repetition"), ("\\p{Nonsense}", "Unicode property")]
         {
             let error = text.parse::<Pattern>().unwrap_err();
             assert!(error.contains(says) && !error.contains('\n'), "{text}: {error}");

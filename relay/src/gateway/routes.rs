@@ -25,12 +25,12 @@ pub struct Route {
     pub upstreams: Upstreams,
     /// What has passed on it; those of a changed route go on.
     pub counters: Arc<Counters>,
+    /// Its open connections.
+    pub open: Registry,
     /// What is done with its messages.
     pub rules: Rules,
     /// Where they are mirrored to.
     pub tap: Option<Tap>,
-    /// Its open connections.
-    pub open: Registry,
     /// Speaks TLS to its upstreams.
     pub tls: Option<Connector>,
 }
@@ -57,7 +57,8 @@ pub enum Denied {
 
 impl Route {
     /// A route as it was said; of the one at the same path before it goes on what is counted.
-    pub fn new(settings: RouteSettings, hub: &Arc<Hub>, before: Option<&Self>) -> Self {
+    pub fn new(settings: RouteSettings, before: Option<&Self>, hub: &Arc<Hub>) -> Self {
+        let tap_before = before.and_then(|before| before.tap.as_ref());
         let tls = settings.upstreams.iter().any(super::settings::Address::is_tls);
         Self {
             upstreams: Upstreams::new(
@@ -66,12 +67,9 @@ impl Route {
                 before.map(|before| &before.upstreams),
             ),
             counters: before.map(|before| Arc::clone(&before.counters)).unwrap_or_default(),
-            rules: Rules::new(&settings.rules, settings.max_message, before.map(|before| &before.rules)),
-            tap: settings
-                .tap
-                .as_ref()
-                .map(|tap| Tap::new(tap, hub, before.and_then(|before| before.tap.as_ref()))),
             open: Registry::default(),
+            rules: Rules::new(&settings.rules, settings.max_message, before.map(|before| &before.rules)),
+            tap: settings.tap.as_ref().map(|tap| Tap::new(tap, hub, tap_before)),
             tls: tls.then(|| Connector::new(settings.ca.as_ref())),
             settings,
         }
@@ -80,11 +78,6 @@ impl Route {
     /// What its upstreams speak.
     pub fn sort(&self) -> Sort {
         self.settings.upstreams.first().map_or(Sort::WebSocket, |address| address.sort)
-    }
-
-    /// Whether its messages are understood here.
-    pub fn is_governed(&self) -> bool {
-        !self.settings.rules.is_empty() || self.tap.is_some()
     }
 
     /// Whether somebody may use it. `origin` is that of the page if it is one, with whether it may subscribe.
@@ -121,11 +114,11 @@ impl Route {
             "path": self.settings.path.to_string(),
             "removed": removed,
             "upstreams": self.upstreams.report(),
+            "rules": self.rules.report(),
+            "tap": self.tap.as_ref().map(Tap::report),
         });
         if let (Some(report), Value::Object(counted)) = (report.as_object_mut(), self.counters.report()) {
             report.extend(counted);
-            report.insert("rules".into(), self.rules.report());
-            report.insert("tap".into(), self.tap.as_ref().map_or(Value::Null, Tap::report));
         }
         report
     }
@@ -138,7 +131,7 @@ impl Table {
             let same_path = before.routes.iter().find(|route| route.settings.path == settings.path);
             match same_path {
                 Some(route) if route.settings == settings => Arc::clone(route),
-                _ => Arc::new(Route::new(settings, hub, same_path.map(Arc::as_ref))),
+                _ => Arc::new(Route::new(settings, same_path.map(Arc::as_ref), hub)),
             }
         };
         let mut routes: Vec<_> = routes.into_iter().map(route).collect();

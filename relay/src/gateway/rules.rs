@@ -9,7 +9,7 @@ use shared::Kind;
 use super::{
     counters::Traffic,
     course::Source,
-    messages::{Message, Verdict},
+    message::{Message, Verdict},
     pattern::{Pattern, Template},
     rate::{Bucket, Rate},
 };
@@ -229,137 +229,125 @@ mod tests {
 
     use super::*;
 
-    /// A rule that is about everything.
-    fn rule(name: &str, action: Action) -> RuleSettings {
-        RuleSettings {
-            name: name.into(),
-            from: None,
-            kind: None,
-            matches: None,
-            longer_than: None,
-            over: Over::default(),
-            action,
-        }
+    fn rule(name: &str, matches: Option<&str>, action: Action) -> RuleSettings {
+        let matches = matches.map(|text| text.parse().unwrap());
+        let (from, kind, longer_than, over) = (None, None, None, Over::default());
+        RuleSettings { name: name.into(), from, kind, matches, longer_than, over, action }
     }
 
-    fn replace(name: &str, pattern: &str, with: &str) -> RuleSettings {
-        let pattern: Pattern = pattern.parse().unwrap();
-        let with = Template::new(with, &pattern).unwrap();
-        RuleSettings { matches: Some(pattern), ..rule(name, Action::Replace(with)) }
+    fn replace(name: &str, matches: &str, with: &str) -> RuleSettings {
+        let with = Template::new(with, &matches.parse().unwrap()).unwrap();
+        rule(name, Some(matches), Action::Replace(with))
     }
 
-    /// What becomes of texts of one side, all at one time, and which rules were about each.
-    fn judged(rules: &Rules, from: Source, texts: &[&str]) -> Vec<(String, Vec<String>)> {
+    fn close(code: u16) -> Action {
+        Action::Close(Arc::new(Closing { code, reason: "why".into() }))
+    }
+
+    /// What becomes of a text, and which rules were about it.
+    fn judged(rules: &Rules, from: Source, text: &str) -> (String, Vec<String>) {
+        let mut asked = Vec::new();
         let (mut meters, now) = (Meters::default(), Instant::now());
-        let judge = |text: &&str| {
-            let mut asked = Vec::new();
-            let tell = |rule: &RuleSettings| asked.push(rule.name.clone());
-            let told = match rules.judge(from, Message::Text((*text).into()), &mut meters, now, tell) {
-                Verdict::Pass(message) => String::from_utf8(message.bytes().to_vec()).unwrap(),
-                Verdict::Drop => "(dropped)".into(),
-                Verdict::Close(closing) => format!("(closed {})", closing.code),
-                Verdict::TooLong => "(too long)".into(),
-            };
-            (told, asked)
+        let verdict = rules.judge(from, Message::Text(text.into()), &mut meters, now, |rule| {
+            asked.push(rule.name.clone());
+        });
+        let told = match verdict {
+            Verdict::Pass(message) => String::from_utf8(message.bytes().to_vec()).unwrap(),
+            Verdict::Drop => "dropped".into(),
+            Verdict::Close(closing) => format!("closed {}", closing.code),
+            Verdict::TooLong => "too long".into(),
         };
-        texts.iter().map(judge).collect()
-    }
-
-    fn told(text: &str, asked: &[&str]) -> (String, Vec<String>) {
-        (text.into(), asked.iter().map(|name| (*name).into()).collect())
+        (told, asked)
     }
 
     #[test]
     fn rules_are_asked_in_their_order_and_see_what_those_before_made() {
-        let closing = Arc::new(Closing { code: 4000, reason: String::new() });
-        let rules = Rules::new(
-            &[
-                RuleSettings { matches: Some("^keep".parse().unwrap()), ..rule("keep", Action::Pass) },
-                replace("mask", "a+", "b"),
-                RuleSettings { matches: Some("bb".parse().unwrap()), ..rule("drop", Action::Drop) },
-                RuleSettings { longer_than: Some(6), ..rule("close", Action::Close(closing)) },
-            ],
-            100,
-            None,
-        );
-        let texts = ["keep aab", "aa", "aabc", "no more of it"];
-        let expected = [
-            told("keep aab", &["keep"]),
-            told("b", &["mask"]),
-            told("(dropped)", &["mask", "drop"]),
-            told("(closed 4000)", &["close"]),
+        let settings = [
+            replace("first", "a", "b"),
+            rule("never", Some("a"), Action::Drop),
+            rule("pass", Some("^ok"), Action::Pass),
+            replace("second", "b+", "c"),
+            rule("close", Some("^cx"), close(4000)),
+            rule("drop", Some("d"), Action::Drop),
         ];
-        assert_eq!(judged(&rules, Source::Client, &texts), expected);
+        let rules = Rules::new(&settings, 100, None);
+        let judged = |text| {
+            let (told, asked) = judged(&rules, Source::Client, text);
+            (told, asked.join(" "))
+        };
+        assert_eq!(judged("aab"), ("c".into(), "first second".into()));
+        assert_eq!(judged("ok abd"), ("ok bbd".into(), "first pass".into()));
+        assert_eq!(judged("ax"), ("closed 4000".into(), "first second close".into()));
+        assert_eq!(judged("d"), ("dropped".into(), "drop".into()));
+        assert_eq!(judged("x"), ("x".into(), String::new()));
     }
 
     #[test]
-    fn a_rule_is_about_a_message_only_if_all_that_it_says_holds() {
-        let both = RuleSettings {
-            from: Some(Source::Upstream),
-            kind: Some(Kind::Text),
-            matches: Some("a".parse().unwrap()),
-            longer_than: Some(2),
-            ..rule("all", Action::Drop)
-        };
-        let rules = Rules::new(&[both], 100, None);
-        let names = |judged: Vec<(String, Vec<String>)>| {
-            judged.into_iter().map(|(_, asked)| asked.len()).collect::<Vec<_>>()
-        };
-        assert_eq!(names(judged(&rules, Source::Upstream, &["abc", "ab", "bcd"])), [1, 0, 0]);
-        assert_eq!(names(judged(&rules, Source::Client, &["abc"])), [0]);
-        let binary = Message::Binary((&b"abc"[..]).into());
+    fn what_passes_untouched_is_what_came() {
+        let rules = Rules::new(&[replace("a", "z", "y")], 100, None);
+        let verdict = rules.judge(
+            Source::Client,
+            Message::Text("as it is".into()),
+            &mut Meters::default(),
+            Instant::now(),
+            |_| {},
+        );
+        assert!(matches!(verdict, Verdict::Pass(Message::Text(std::borrow::Cow::Borrowed("as it is")))));
+    }
+
+    #[test]
+    fn a_rule_is_about_what_all_of_it_says() {
+        let mut only = rule("only", None, Action::Drop);
+        (only.from, only.kind, only.longer_than) = (Some(Source::Upstream), Some(Kind::Text), Some(3));
+        let rules = Rules::new(&[only], 100, None);
+        assert_eq!(judged(&rules, Source::Upstream, "four").0, "dropped");
+        assert_eq!(judged(&rules, Source::Upstream, "xxx").0, "xxx");
+        assert_eq!(judged(&rules, Source::Client, "four").0, "four");
+        let binary = Message::Binary((&b"four"[..]).into());
         let verdict =
             rules.judge(Source::Upstream, binary.clone(), &mut Meters::default(), Instant::now(), |_| {});
         assert_eq!(verdict, Verdict::Pass(binary));
     }
 
     #[test]
-    fn what_is_over_a_rate_is_what_comes_of_one_side_beyond_it() {
-        let over = Over {
-            messages: Some(Rate { per_second: 10, burst: 3 }),
-            bytes: Some(Rate { per_second: 100, burst: 10 }),
-        };
-        let rules = Rules::new(&[RuleSettings { over, ..rule("rate", Action::Drop) }], 100, None);
-        let (mut up, mut down, begun) = (Meters::default(), Meters::default(), Instant::now());
-        let passes = |meters: &mut Meters, millis, text: &str| {
+    fn what_is_more_than_the_rate_is_what_the_rule_is_about() {
+        let mut over = rule("over", Some("^x"), Action::Drop);
+        over.over.messages = Some(Rate { per_second: 10, burst: 2 });
+        over.over.bytes = Some(Rate { per_second: 1000, burst: 5 });
+        let rules = Rules::new(&[over], 100, None);
+        let (mut meters, begun) = (Meters::default(), Instant::now());
+        let mut passes = |millis, text: &str| {
             let now = begun + Duration::from_millis(millis);
-            let verdict =
-                rules.judge(Source::Client, Message::Text(text.to_owned().into()), meters, now, |_| {});
-            matches!(verdict, Verdict::Pass(_))
+            let message = Message::Text(text.into());
+            rules.judge(Source::Client, message, &mut meters, now, |_| {}) != Verdict::Drop
         };
-        assert!(passes(&mut up, 0, "12345678"));
-        assert!(!passes(&mut up, 0, "123"), "bytes");
-        assert!(passes(&mut up, 0, "1") && passes(&mut up, 0, "2"), "what was dropped does not count");
-        assert!(!passes(&mut up, 0, ""), "messages");
-        assert!(passes(&mut down, 0, "12345678"), "the other side has its own");
-        assert!(passes(&mut up, 100, ""), "after a while");
+        assert!(passes(0, "x1") && passes(0, "x2") && !passes(0, "x3"), "two at once");
+        assert!(passes(0, "other"), "it is not about others, nor do they count");
+        assert!(passes(100, "x"), "one more after a tenth of a second");
+        assert!(!passes(300, "xxxxxx"), "and not so many bytes");
+        assert!(passes(300, "xxxxx"), "which do not count as a message then");
+        // Another connection has a rate of its own.
+        assert_eq!(judged(&rules, Source::Client, "x1").0, "x1");
     }
 
     #[test]
-    fn each_rule_counts_what_it_was_about_and_goes_on_counting_when_rules_change() {
-        let drop = RuleSettings { matches: Some("a".parse().unwrap()), ..rule("drop", Action::Drop) };
-        let first = Rules::new(std::slice::from_ref(&drop), 100, None);
-        judged(&first, Source::Client, &["aaa", "b"]);
-        let new = RuleSettings { kind: Some(Kind::Binary), ..rule("new", Action::Pass) };
-        let second = Rules::new(&[new, drop], 100, Some(&first));
-        judged(&first, Source::Upstream, &["a"]);
-        let nothing = json!({ "messages": 0, "bytes": 0 });
-        let expected = json!([
-            { "name": "new", "action": "pass", "from_client": nothing, "from_upstream": nothing },
-            {
-                "name": "drop",
-                "action": "drop",
-                "from_client": { "messages": 1, "bytes": 3 },
-                "from_upstream": { "messages": 1, "bytes": 1 },
-            },
-        ]);
-        assert_eq!(second.report(), expected);
+    fn what_rules_did_is_counted_and_goes_on_by_name() {
+        let drop = |name| rule(name, Some("a"), Action::Drop);
+        let before = Rules::new(&[drop("one"), drop("two")], 100, None);
+        judged(&before, Source::Client, "abc");
+        judged(&before, Source::Upstream, "a");
+        let after = Rules::new(&[drop("two"), drop("one")], 100, Some(&before));
+        let told = after.report();
+        assert_eq!(told[1]["name"], "one");
+        assert_eq!(told[1]["from_client"], json!({ "messages": 1, "bytes": 3 }));
+        assert_eq!(told[1]["from_upstream"], json!({ "messages": 1, "bytes": 1 }));
+        assert_eq!(told[0]["from_client"]["messages"], 0);
     }
 
     #[test]
-    fn a_replacement_that_is_too_long_is_none() {
-        let rules = Rules::new(&[replace("grow", "a", "aaaa")], 8, None);
-        let expected = [told("aaaaaaaa", &["grow"]), told("(too long)", &["grow"])];
-        assert_eq!(judged(&rules, Source::Client, &["aa", "aaa"]), expected);
+    fn what_a_rule_makes_too_long_does_not_go_on() {
+        let rules = Rules::new(&[replace("longer", "a", "aaaa")], 8, None);
+        assert_eq!(judged(&rules, Source::Client, "aa").0, "aaaaaaaa");
+        assert_eq!(judged(&rules, Source::Client, "aaa").0, "too long");
     }
 }

@@ -88,15 +88,21 @@ pub struct RouteSettings {
     pub framing: Framing,
     /// With upstreams of bytes, as what their messages go out.
     pub frames: Kind,
-    /// The bytes that a message may have, where it is understood here: with rules or a tap, and with a framing that has
-    /// boundaries.
+    /// With a framing that has boundaries, and with rules or a tap, the bytes that a message may have.
     pub max_message: usize,
     /// What is done with messages, in this order.
     pub rules: Vec<RuleSettings>,
-    /// Where they are mirrored to.
+    /// Where what passes is mirrored to.
     pub tap: Option<TapSettings>,
     /// Its limits and waits.
     pub limits: RouteLimits,
+}
+
+impl RouteSettings {
+    /// Whether its messages are understood, and do not just pass.
+    pub fn is_governed(&self) -> bool {
+        !self.rules.is_empty() || self.tap.is_some()
+    }
 }
 
 /// The origins whose pages may connect.

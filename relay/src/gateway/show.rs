@@ -85,7 +85,7 @@ pub fn table(report: &Value) -> String {
         let _ = writeln!(out, "{}", cells.join("  ").trim_end());
         if let Some(route) = index.checked_sub(1).and_then(|index| routes.get(index)) {
             upstreams(&mut out, &route["upstreams"]);
-            governed(&mut out, route);
+            governing(&mut out, route);
         }
     }
     out.truncate(out.trim_end().len());
@@ -103,30 +103,22 @@ fn upstreams(out: &mut String, upstreams: &Value) {
     }
 }
 
-/// What rules and a tap did.
-fn governed(out: &mut String, route: &Value) {
+/// What rules and the tap did.
+fn governing(out: &mut String, route: &Value) {
     for rule in route["rules"].as_array().into_iter().flatten() {
-        let of = |side: &str| {
-            let traffic = &rule[side];
-            format!("{} in {}", number(&traffic["messages"]), format_size(number(&traffic["bytes"])))
-        };
+        let (client, upstream) = (&rule["from_client"], &rule["from_upstream"]);
         let _ = writeln!(
             out,
-            "  rule {} ({})  {} from clients, {} from upstreams",
+            "  rule {}, {}  {} from clients, {} from upstreams",
             text(&rule["name"]),
             text(&rule["action"]),
-            of("from_client"),
-            of("from_upstream")
+            number(&client["messages"]),
+            number(&upstream["messages"])
         );
     }
-    if let Value::Object(tap) = &route["tap"] {
-        let _ = writeln!(
-            out,
-            "  tap {}  mirrored {}, dropped {}",
-            text(&tap["channel"]),
-            number(&tap["mirrored"]),
-            number(&tap["dropped"])
-        );
+    if let Some(tap) = route["tap"].as_object() {
+        let (mirrored, dropped) = (number(&tap["mirrored"]), number(&tap["dropped"]));
+        let _ = writeln!(out, "  tap {}  mirrored {mirrored}, dropped {dropped}", text(&tap["channel"]));
     }
 }
 
@@ -181,24 +173,24 @@ mod tests {
             "path": "/terminal",
             "removed": false,
             "upstreams": [{ "address": "ws://127.0.0.1:3000", "open": 1, "failures": 2, "resting": true }],
+            "rules": [{
+                "name": "no secrets",
+                "action": "replace",
+                "from_client": { "messages": 3, "bytes": 90 },
+                "from_upstream": { "messages": 0, "bytes": 0 },
+            }],
+            "tap": { "channel": "tap/terminal", "mirrored": 7, "dropped": 1 },
             "connections": { "open": 1, "total": 12, "refused": { "limit": 2, "timed_out": 1, "denied": 0 } },
             "from_client": { "messages": 3, "bytes": 2048 },
             "from_upstream": { "messages": 4, "bytes": 10 },
             "upgrade": { "p50_us": 511 },
             "ends": { "client": { "closed": 11 }, "upstream": {}, "gateway": {} },
-            "rules": [{
-                "name": "no-secrets",
-                "action": "drop",
-                "from_client": { "messages": 2, "bytes": 2048 },
-                "from_upstream": { "messages": 0, "bytes": 0 },
-            }],
-            "tap": { "channel": "tap/terminal", "mirrored": 7, "dropped": 1 },
         }] });
         let expected = "\
 path       open  total  refused                   from clients   from upstreams  upgrade  ended by
 /terminal  1     12     3 (limit 2, timed out 1)  3 in 2 KiB   4 in 10 B       511 µs   client 11 (closed 11)
   ws://127.0.0.1:3000  open 1, failed 2 times, resting
-  rule no-secrets (drop)  2 in 2 KiB from clients, 0 in 0 B from upstreams
+  rule no secrets, replace  3 from clients, 0 from upstreams
   tap tap/terminal  mirrored 7, dropped 1";
         let squeeze = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
         assert_eq!(squeeze(&table(&report)), squeeze(expected));

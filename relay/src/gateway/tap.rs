@@ -13,7 +13,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use shared::{ChannelId, Kind, receiver::Data};
 
-use super::{course::Source, messages::Message};
+use super::{course::Source, message::Message};
 use crate::channel::{
     hub::{self, Hub},
     mirror::{Batch, Mirror},
@@ -114,7 +114,7 @@ impl Tap {
 
     /// What it did, as JSON.
     pub fn report(&self) -> Value {
-        self.counts.dropped.fetch_add(self.mirror.settle(), Ordering::Relaxed);
+        self.counts.lost(self.mirror.lost());
         json!({
             "channel": self.settings.channel.as_str(),
             "mirrored": self.counts.mirrored.load(Ordering::Relaxed),
@@ -165,7 +165,7 @@ impl Turn<'_> {
         }
         self.mirrored += 1;
         if self.batch.push(Kind::Text, &text).is_err() {
-            self.publish();
+            self.tap.mirror.publish(&mut self.batch);
             // An empty one takes every message.
             let _ = self.batch.push(Kind::Text, &text);
         }
@@ -177,13 +177,20 @@ impl Turn<'_> {
         if self.time == 0 {
             return;
         }
-        self.publish();
+        self.tap.mirror.publish(&mut self.batch);
         let counts = &self.tap.counts;
-        counts.mirrored.fetch_add(self.mirrored.saturating_sub(self.dropped), Ordering::Relaxed);
+        counts.mirrored.fetch_add(self.mirrored, Ordering::Relaxed);
         counts.dropped.fetch_add(self.dropped, Ordering::Relaxed);
+        counts.lost(self.tap.mirror.lost());
     }
+}
 
-    fn publish(&mut self) {
-        self.dropped += self.tap.mirror.publish(&mut self.batch);
+impl Counts {
+    /// So many that were mirrored have got lost.
+    fn lost(&self, messages: u64) {
+        if messages > 0 {
+            self.mirrored.fetch_sub(messages, Ordering::Relaxed);
+            self.dropped.fetch_add(messages, Ordering::Relaxed);
+        }
     }
 }

@@ -1,7 +1,6 @@
-//! The way through between two sides that speak WebSocket: what one sends goes to the other, as its [`Course`] says.
-//! Without rules and taps bytes go on as they are, and frame headers are walked on the way, for counts and to know who
-//! closed and where a frame ends; with them messages are understood and judged. Nothing is kept or held back, except by
-//! the side that takes it.
+//! The way through between two sides that speak WebSocket: what one sends goes to the other, by the course of that
+//! direction. Without rules bytes go as they are; frame headers are walked on the way, for counts and to know who closed
+//! and where a frame ends; nothing is changed, kept or held back, except by the side that takes it.
 
 use std::{
     future::poll_fn,
@@ -14,20 +13,20 @@ use tokio::time::timeout;
 use super::{
     control::Order,
     counters::{Cause, End, Side},
-    course::{Course, Halt},
+    course::{Course, Source},
     farewell::{Farewell, drain},
     passage::Passage,
     stream::{Passing, with_buffer},
-    way::{Broken, Way},
+    way::{Broken, State, Way},
 };
 
-/// A proxied connection between two that speak WebSocket.
+/// A connection whose bytes pass by such courses.
 #[derive(Debug)]
-pub struct Through<C, U, K> {
+pub struct Through<C, U, W> {
     client: C,
     upstream: U,
-    up: Way<K>,
-    down: Way<K>,
+    up: Way<W>,
+    down: Way<W>,
     /// Who closed first, or ended first.
     ended: Option<End>,
     /// Its task is woken by an order.
@@ -42,21 +41,18 @@ enum Stop {
     Ended,
     /// A socket failed.
     Failed(Side),
-    /// The gateway wants it.
-    Ordered(Order),
-    /// What this side sent must not go on.
-    Halted(Side, Halt),
+    /// For a reason that both sides are told.
+    Told(Farewell),
 }
 
-impl<C, U, K> Through<C, U, K>
+impl<C, U, W> Through<C, U, W>
 where
     C: Passing,
     U: Passing,
-    K: Course,
+    W: Course,
 {
-    /// Between these two, after the answer to the upgrade. `early` is what the upstream sent right behind it; `up` and
-    /// `down` are what becomes of what the client sends, and of what the upstream does.
-    pub fn new(client: C, upstream: U, early: Bytes, (up, down): (K, K), passage: Passage) -> Self {
+    /// Between these two, after the answer to the upgrade. `early` is what the upstream sent right behind it.
+    pub fn new(client: C, upstream: U, early: Bytes, up: W, down: W, passage: Passage) -> Self {
         let (up, down) = (Way::new(up, Bytes::new()), Way::new(down, early));
         Self { client, upstream, up, down, ended: None, listens: false, passage }
     }
@@ -69,7 +65,7 @@ where
                 self.ended.unwrap_or(End { side: Side::Client, cause: Cause::Ended, close_code: None })
             }
             // What it takes to part is of no use before, so it is no part of what a connection costs.
-            stop => Box::pin(self.part(stop)).await,
+            Stop::Failed(_) | Stop::Told(_) => Box::pin(self.part(stop)).await,
         };
         let Self { client, upstream, passage, .. } = self;
         drop((client, upstream));
@@ -80,7 +76,7 @@ where
         // It runs in one task from its beginning to its end, so that it has to leave its waker but once.
         let order = if self.listens { self.passage.control().order() } else { self.listen(cx) };
         if let Some(order) = order {
-            return Poll::Ready(Stop::Ordered(order));
+            return Poll::Ready(Stop::Told(Farewell::Ordered(order)));
         }
         let (up, down) = with_buffer(|buffer| {
             let up = self.up.pass(cx, &mut self.client, &mut self.upstream, buffer);
@@ -89,14 +85,8 @@ where
         });
         self.account();
         match (up, down) {
-            (Poll::Ready(Err(Broken::Halted(halt))), _) => Poll::Ready(Stop::Halted(Side::Client, halt)),
-            (_, Poll::Ready(Err(Broken::Halted(halt)))) => Poll::Ready(Stop::Halted(Side::Upstream, halt)),
-            (Poll::Ready(Err(Broken::Source)), _) | (_, Poll::Ready(Err(Broken::Sink))) => {
-                Poll::Ready(Stop::Failed(Side::Client))
-            }
-            (Poll::Ready(Err(Broken::Sink)), _) | (_, Poll::Ready(Err(Broken::Source))) => {
-                Poll::Ready(Stop::Failed(Side::Upstream))
-            }
+            (Poll::Ready(Err(broken)), _) => Poll::Ready(broken.stop(Source::Client)),
+            (_, Poll::Ready(Err(broken))) => Poll::Ready(broken.stop(Source::Upstream)),
             (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) => Poll::Ready(Stop::Ended),
             (Poll::Pending, _) | (_, Poll::Pending) => Poll::Pending,
         }
@@ -131,7 +121,7 @@ where
                 way.close.map(|close_code| End { side: *side, cause: Cause::Closed, close_code })
             });
             let ended = || {
-                let way = ways.iter().find(|(_, way)| !way.is_flowing());
+                let way = ways.iter().find(|(_, way)| way.state != State::Flowing);
                 way.map(|(side, _)| End { side: *side, cause: Cause::Ended, close_code: None })
             };
             self.ended = closed.or_else(ended);
@@ -142,16 +132,19 @@ where
     async fn part(&mut self, stop: Stop) -> End {
         let farewell = match &stop {
             Stop::Failed(_) | Stop::Ended => Farewell::UpstreamFailed,
-            Stop::Ordered(order) => Farewell::Ordered(*order),
-            Stop::Halted(side, halt) => Farewell::Halted(*side, halt.clone()),
+            Stop::Told(farewell) => farewell.clone(),
         };
         let patience = self.passage.close();
         let (client, upstream) = (stop != Stop::Failed(Side::Client), stop != Stop::Failed(Side::Upstream));
-        if let Stop::Halted(Side::Client, _) = stop {
-            let _ = timeout(patience, self.answered(&farewell.to_upstream())).await;
+        let mut told = false;
+        if self.up.halted && upstream {
+            // What the upstream answers to what came before is for the client, and comes before its end.
+            let frame = farewell.to_upstream();
+            let leaving = self.up.leave(None::<&mut C>, &mut self.upstream, &frame);
+            let _ = timeout(patience, leaving).await;
+            let _ = timeout(patience, self.down.pass_answers(&mut self.upstream, &mut self.client)).await;
             self.account();
         }
-        let mut told = false;
         if client {
             // A client that has closed gets what an upstream answers to that, or nothing.
             let parted = matches!(stop, Stop::Failed(_)) && self.up.close.is_some();
@@ -160,7 +153,7 @@ where
             let leaving = self.down.leave(source, &mut self.client, &frame);
             told = timeout(patience, leaving).await.unwrap_or(false);
         }
-        if upstream {
+        if upstream && !self.up.halted {
             // A client that is gone says nothing any more; for an upstream that is what it is without a gateway.
             let frame = if client { farewell.to_upstream() } else { Vec::new() };
             let source = client.then_some(&mut self.client);
@@ -184,21 +177,21 @@ where
             // Between two close frames a socket may fail without harm.
             (Stop::Failed(_) | Stop::Ended, Some(ended)) if ended.cause == Cause::Closed => return ended,
             (Stop::Failed(side), _) => (side, Cause::Failed),
-            (Stop::Ordered(order), _) => (Side::Gateway, order.cause()),
-            (Stop::Halted(side, halt), _) => halt.end(side),
+            (Stop::Told(farewell), _) => farewell.end(),
             (Stop::Ended, _) => (Side::Client, Cause::Ended),
         };
         End { side, cause, close_code: told.then(|| farewell.code()) }
     }
+}
 
-    /// After what the client must not send: the upstream is told that it is over, and what it answers to what came
-    /// before goes to the client, up to its own close frame. The client would have that without a gateway too.
-    async fn answered(&mut self, frame: &[u8]) {
-        if !self.up.finish(&mut self.upstream, frame).await {
-            return;
+impl Broken {
+    /// What it means for the connection, in the direction from this side.
+    fn stop(self, from: Source) -> Stop {
+        match (self, from) {
+            (Self::Source, _) => Stop::Failed(from.side()),
+            (Self::Sink, Source::Client) => Stop::Failed(Side::Upstream),
+            (Self::Sink, Source::Upstream) => Stop::Failed(Side::Client),
+            (Self::Halted(halt), _) => Stop::Told(Farewell::of(from, halt)),
         }
-        self.down.course.withhold_close();
-        let Self { client, upstream, down, .. } = self;
-        let _ = poll_fn(|cx| with_buffer(|buffer| down.run_out(cx, upstream, client, buffer))).await;
     }
 }

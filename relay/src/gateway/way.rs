@@ -1,5 +1,5 @@
-//! One direction of a connection between two that speak WebSocket: what is read of one side, becomes what its [`Course`]
-//! makes of it, and is written to the other. Nothing more is read while something waits to be written.
+//! One direction of the way through: what is read goes on by its course, what the other side does not take waits, and an
+//! end is passed on when all has gone.
 
 use std::{
     io,
@@ -24,17 +24,19 @@ const FRAME_PIECE: usize = 16 * 1024;
 
 /// One direction.
 #[derive(Debug)]
-pub(super) struct Way<K> {
-    pub(super) course: K,
-    /// The close frame that came, with its code.
+pub(super) struct Way<W> {
+    course: W,
+    /// Read by who asked, and not passed on yet.
+    early: Bytes,
+    /// The close frame that passed, with its code.
     pub(super) close: Option<Option<u16>>,
-    /// Read, and not looked at yet.
-    unread: Bytes,
-    /// To go on, and not taken by the other side yet: nothing more is read until it is.
+    /// Read, and not taken by the other side yet: nothing more is read until it is.
     rest: Bytes,
     /// What was written may still be on its way through TLS.
     unflushed: bool,
-    state: State,
+    pub(super) state: State,
+    /// Nothing more of what comes goes on.
+    pub(super) halted: bool,
     /// Not counted yet.
     pub(super) messages: u64,
     pub(super) bytes: u64,
@@ -42,46 +44,38 @@ pub(super) struct Way<K> {
 
 /// How far a direction is.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-enum State {
+pub(super) enum State {
     #[default]
     Flowing,
     /// Its source has ended; the other side is to be told.
     Ending,
     Ended,
-    /// The other side was told by the gateway that it is over.
-    Told,
 }
 
 /// Why a direction can't go on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Broken {
-    /// The socket that it comes from failed.
+    /// The socket that is read failed.
     Source,
-    /// The socket that it goes to failed.
+    /// The socket that is written to failed.
     Sink,
     /// What came must not go on.
     Halted(Halt),
 }
 
-impl<K: Course> Way<K> {
-    /// A direction of which this was read already.
-    pub(super) fn new(course: K, unread: Bytes) -> Self {
-        let bytes = unread.len() as u64;
+impl<W: Course> Way<W> {
+    pub(super) fn new(course: W, early: Bytes) -> Self {
         Self {
             course,
+            early,
             close: None,
-            unread,
             rest: Bytes::new(),
             unflushed: false,
             state: State::Flowing,
+            halted: false,
             messages: 0,
-            bytes,
+            bytes: 0,
         }
-    }
-
-    /// Whether its source has not ended.
-    pub(super) fn is_flowing(&self) -> bool {
-        self.state == State::Flowing
     }
 
     /// Passes on what is there. Ready when the direction has ended.
@@ -95,13 +89,24 @@ impl<K: Course> Way<K> {
         for _ in 0..READS {
             ready!(self.send_rest(cx, to)).map_err(|_| Broken::Sink)?;
             match self.state {
-                State::Flowing => ready!(self.pass_some(cx, from, to, buffer))?,
+                State::Flowing => {
+                    let count = if self.early.is_empty() {
+                        ready!(from.poll_take(cx, buffer)).map_err(|_| Broken::Source)?
+                    } else {
+                        self.take_early(buffer)
+                    };
+                    if count == 0 {
+                        self.state = State::Ending;
+                    } else {
+                        self.pass_on(cx, to, &mut buffer[..count])?;
+                    }
+                }
                 State::Ending => {
                     // It may be gone already.
                     let _ = ready!(Pin::new(&mut *to).poll_shutdown(cx));
                     self.state = State::Ended;
                 }
-                State::Ended | State::Told => return Poll::Ready(Ok(())),
+                State::Ended => return Poll::Ready(Ok(())),
             }
         }
         // There is likely more; others come first.
@@ -109,94 +114,49 @@ impl<K: Course> Way<K> {
         Poll::Pending
     }
 
-    /// Passes on what is there up to a close frame, or to the end. Ready then.
-    pub(super) fn run_out(
-        &mut self,
-        cx: &mut Context<'_>,
-        from: &mut impl Passing,
-        to: &mut impl Passing,
-        buffer: &mut [u8],
-    ) -> Poll<Result<(), Broken>> {
-        for _ in 0..READS {
-            ready!(self.send_rest(cx, to)).map_err(|_| Broken::Sink)?;
-            if self.state == State::Ending {
-                // Its sink was not told: a close frame still fits.
-                self.state = State::Flowing;
-                return Poll::Ready(Ok(()));
-            }
-            if self.close.is_some() || self.state != State::Flowing {
-                return Poll::Ready(Ok(()));
-            }
-            ready!(self.pass_some(cx, from, to, buffer))?;
-        }
-        cx.waker().wake_by_ref();
-        Poll::Pending
-    }
-
-    /// Passes on a read.
-    fn pass_some(
-        &mut self,
-        cx: &mut Context<'_>,
-        from: &mut impl Passing,
-        to: &mut impl Passing,
-        buffer: &mut [u8],
-    ) -> Poll<Result<(), Broken>> {
-        let count = if self.unread.is_empty() {
-            let count = ready!(from.poll_take(cx, buffer)).map_err(|_| Broken::Source)?;
-            self.bytes += count as u64;
-            count
-        } else {
-            self.take_unread(buffer)
-        };
-        if count == 0 {
-            self.state = State::Ending;
-            return Poll::Ready(Ok(()));
-        }
-        let piece = &mut buffer[..count];
-        let mut output = Output::default();
-        let taken = self.course.take(piece, &mut output);
-        self.messages += taken.messages;
-        self.close = self.close.or(taken.close);
-        if taken.used < count {
-            let left = &piece[taken.used..];
-            self.unread = if self.unread.is_empty() {
-                Bytes::copy_from_slice(left)
-            } else {
-                [left, &self.unread].concat().into()
-            };
-        }
-        self.send(cx, to, output.parts(piece)).map_err(|_| Broken::Sink)?;
-        Poll::Ready(taken.halt.map_or(Ok(()), |halt| Err(Broken::Halted(halt))))
-    }
-
-    /// Puts what was read before into the buffer, as much as fits; how much.
-    fn take_unread(&mut self, buffer: &mut [u8]) -> usize {
-        let count = self.unread.len().min(buffer.len());
-        self.unread.copy_to_slice(&mut buffer[..count]);
-        if self.unread.is_empty() {
-            self.unread = Bytes::new();
+    /// Takes what was read by who asked, as if it were read now.
+    fn take_early(&mut self, buffer: &mut [u8]) -> usize {
+        let count = self.early.len().min(buffer.len());
+        self.early.copy_to_slice(&mut buffer[..count]);
+        if self.early.is_empty() {
+            // Its memory is not needed any more.
+            self.early = Bytes::new();
         }
         count
     }
 
-    /// Writes what the other side takes; the rest is kept.
-    fn send(&mut self, cx: &mut Context<'_>, to: &mut impl Passing, parts: [&[u8]; 2]) -> io::Result<()> {
-        for bytes in parts {
-            let mut sent = 0;
-            while sent < bytes.len() && self.rest.is_empty() {
-                match to.poll_give(cx, &bytes[sent..]) {
-                    Poll::Ready(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
-                    Poll::Ready(Ok(count)) => sent += count,
-                    Poll::Ready(Err(error)) => return Err(error),
-                    Poll::Pending => break,
-                }
+    /// Passes on what becomes of a read.
+    fn pass_on(
+        &mut self,
+        cx: &mut Context<'_>,
+        to: &mut impl Passing,
+        piece: &mut [u8],
+    ) -> Result<(), Broken> {
+        let mut output = Output::default();
+        let taken = self.course.take(piece, &mut output);
+        self.messages += taken.messages;
+        self.bytes += piece.len() as u64;
+        self.close = self.close.or(taken.close);
+        self.send(cx, to, output.parts(piece)).map_err(|_| Broken::Sink)?;
+        match taken.halt {
+            None => Ok(()),
+            Some(halt) => {
+                self.halted = true;
+                Err(Broken::Halted(halt))
             }
-            if sent < bytes.len() {
-                self.rest = if self.rest.is_empty() {
-                    Bytes::copy_from_slice(&bytes[sent..])
-                } else {
-                    [&self.rest, bytes].concat().into()
-                };
+        }
+    }
+
+    /// Writes what the other side takes; the rest is kept.
+    fn send(&mut self, cx: &mut Context<'_>, to: &mut impl Passing, mut parts: [&[u8]; 2]) -> io::Result<()> {
+        for part in 0..parts.len() {
+            while !parts[part].is_empty() && self.rest.is_empty() {
+                match to.poll_give(cx, parts[part]) {
+                    Poll::Ready(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
+                    Poll::Ready(Ok(count)) => parts[part] = &parts[part][count..],
+                    Poll::Ready(Err(error)) => return Err(error),
+                    Poll::Pending => self.rest = parts.concat().into(),
+                }
             }
         }
         self.unflushed = !matches!(Pin::new(to).poll_flush(cx), Poll::Ready(Ok(())));
@@ -222,58 +182,68 @@ impl<K: Course> Way<K> {
         Poll::Ready(Ok(()))
     }
 
+    /// Passes on what an upstream still says to what came before the client had to be stopped, until it has answered the
+    /// close frame that it was told. If it is given up meanwhile, what is left waits.
+    pub(super) async fn pass_answers(
+        &mut self,
+        from: &mut (impl AsyncRead + Unpin),
+        to: &mut (impl AsyncWrite + Unpin),
+    ) {
+        self.course.keep_close();
+        let mut piece = vec![0; FRAME_PIECE];
+        let mut more = self.state == State::Flowing;
+        while more {
+            while self.rest.has_remaining() {
+                if !matches!(to.write_buf(&mut self.rest).await, Ok(1..)) {
+                    return;
+                }
+            }
+            let count = if self.early.is_empty() {
+                from.read(&mut piece).await.unwrap_or(0)
+            } else {
+                self.take_early(&mut piece)
+            };
+            let mut output = Output::default();
+            let taken = self.course.take(&mut piece[..count], &mut output);
+            self.messages += taken.messages;
+            self.bytes += count as u64;
+            self.rest = output.parts(&piece).concat().into();
+            more = count > 0 && taken.close.is_none() && taken.halt.is_none();
+        }
+    }
+
     /// Finishes what has begun: the rest, the current frame if its source is still there, then `last` where a frame
-    /// may stand; and ends the direction. Whether `last` went out.
+    /// may stand. Whether `last` went out.
     pub(super) async fn leave(
         &mut self,
-        source: Option<&mut (impl AsyncRead + Unpin)>,
+        mut source: Option<&mut (impl AsyncRead + Unpin)>,
         to: &mut (impl AsyncWrite + Unpin),
         last: &[u8],
     ) -> bool {
-        if self.finish_frame(source, to).await.is_err() {
+        if to.write_all(&std::mem::take(&mut self.rest)).await.is_err() {
             return false;
         }
-        let told = self.finish(to, last).await;
-        let _ = to.shutdown().await;
-        self.state = State::Ended;
-        told
-    }
-
-    /// Writes the rest of what was read, and of the frame in which that ends.
-    async fn finish_frame(
-        &mut self,
-        source: Option<&mut (impl AsyncRead + Unpin)>,
-        to: &mut (impl AsyncWrite + Unpin),
-    ) -> io::Result<()> {
-        to.write_all(&std::mem::take(&mut self.rest)).await?;
-        let Some(source) = source.filter(|_| self.state == State::Flowing) else { return Ok(()) };
-        let mut piece = vec![0; FRAME_PIECE];
-        while self.course.unfinished().is_some() {
-            let count = if self.unread.is_empty() {
-                source.read(&mut piece).await.unwrap_or_default()
-            } else {
-                self.take_unread(&mut piece)
+        let mut piece = Vec::new();
+        while self.state == State::Flowing && self.course.unfinished().is_some() {
+            piece.resize(FRAME_PIECE, 0);
+            let count = match &mut source {
+                _ if !self.early.is_empty() => self.take_early(&mut piece),
+                Some(source) => source.read(&mut piece).await.unwrap_or(0),
+                None => 0,
             };
             let Some(walker) = self.course.unfinished().filter(|_| count > 0) else { break };
             let end = walker.step(&piece[..count], &mut Walked::default());
-            to.write_all(&piece[..end]).await?;
-        }
-        Ok(())
-    }
-
-    /// Writes what waits, and a frame where one may stand. Whether that went out.
-    pub(super) async fn finish(&mut self, to: &mut (impl AsyncWrite + Unpin), last: &[u8]) -> bool {
-        if to.write_all(&std::mem::take(&mut self.rest)).await.is_err() {
-            return false;
+            if to.write_all(&piece[..end]).await.is_err() {
+                return false;
+            }
         }
         let fits = !last.is_empty()
             && self.course.unfinished().is_none()
             && !self.course.is_closed()
             && self.state == State::Flowing;
-        let told = fits && to.write_all(last).await.is_ok() && to.flush().await.is_ok();
-        if told {
-            self.state = State::Told;
-        }
+        let told = fits && to.write_all(last).await.is_ok();
+        let _ = to.shutdown().await;
+        self.state = State::Ended;
         told
     }
 }

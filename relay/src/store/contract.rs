@@ -2,7 +2,7 @@
 //! random histories with a simple model; [`producers`] has the laws about who may append; [`grouped`] is an engine
 //! that commits in groups and later.
 
-mod grouped;
+pub(crate) mod grouped;
 mod model;
 mod producers;
 

@@ -3,7 +3,7 @@
 
 pub mod chunk;
 #[cfg(test)]
-mod contract;
+pub(crate) mod contract;
 pub mod disk;
 pub mod memory;
 mod producers;

@@ -8,13 +8,13 @@ use tokio::{task::JoinSet, time::interval};
 use super::{app, refused, route, routes, say, told};
 
 /// Writes another configuration and has the relay read it.
-async fn reload(relay: &mut TestRelay, toml: &str) {
+pub(super) async fn reload(relay: &mut TestRelay, toml: &str) {
     std::fs::write(relay.config().expect("it has a file").path(), toml).unwrap();
     relay.program().signal(Signal::Hup).await;
 }
 
 /// Waits until these are the routes, in this order. Nothing else announces it: looked at again at a pace.
-async fn until_routes(relay: &TestRelay, paths: &[&str]) {
+pub(super) async fn until_routes(relay: &TestRelay, paths: &[&str]) {
     let mut pace = interval(Duration::from_millis(5));
     let look = async {
         loop {

@@ -13,12 +13,12 @@ use tests::{
 };
 use tokio::{io::AsyncWriteExt, time::interval};
 
-use super::{BINARY, CLOSE, TEXT, app, close, ended, refused, relay_to, route, say};
+use super::{BINARY, CLOSE, TEXT, WAYS, app, close, ended, refused, relay_to, route, say};
 
 /// A relay with an upstream, and a connection through both.
-async fn connected() -> (TestRelay, FrameClient, tests::upstream::Peer) {
+async fn connected(way: &str) -> (TestRelay, FrameClient, tests::upstream::Peer) {
     let upstream = Upstream::start().await;
-    let relay = relay_to(upstream.address(), "").await;
+    let relay = relay_to(upstream.address(), way).await;
     let (client, peer) = tokio::join!(FrameClient::connect(relay.address(), "/app"), upstream.upgraded());
     (relay, client, peer)
 }
@@ -155,72 +155,82 @@ async fn a_client_that_goes_before_its_answer_leaves_nothing() {
 
 #[tokio::test]
 async fn a_close_of_the_client_passes_and_is_counted_as_its_own() {
-    let (relay, mut client, mut peer) = connected().await;
-    client.send(CLOSE, &close(4321, "done here")).await;
-    peer.expect(CLOSE, &close(4321, "done here")).await;
-    peer.send(CLOSE, &close(4321, "")).await;
-    peer.finish().await;
-    assert_eq!(client.closed().await, 4321);
-    peer.ended().await;
-    let counted = ended(&relay, "client", "closed").await;
-    assert_eq!(counted["close_codes"]["4321"], 1);
-    assert_eq!(counted["life"]["count"], 1);
+    for way in WAYS {
+        let (relay, mut client, mut peer) = connected(way).await;
+        client.send(CLOSE, &close(4321, "done here")).await;
+        peer.expect(CLOSE, &close(4321, "done here")).await;
+        peer.send(CLOSE, &close(4321, "")).await;
+        peer.finish().await;
+        assert_eq!(client.closed().await, 4321);
+        peer.ended().await;
+        let counted = ended(&relay, "client", "closed").await;
+        assert_eq!(counted["close_codes"]["4321"], 1);
+        assert_eq!(counted["life"]["count"], 1);
+    }
 }
 
 #[tokio::test]
 async fn a_close_of_the_upstream_passes_and_is_counted_as_its_own() {
-    let (relay, mut client, mut peer) = connected().await;
-    peer.send(CLOSE, &close(1001, "")).await;
-    client.expect(CLOSE, &close(1001, "")).await;
-    client.send(CLOSE, &close(1001, "")).await;
-    peer.expect(CLOSE, &close(1001, "")).await;
-    drop(peer);
-    assert_eq!(client.frame().await, None);
-    drop(client);
-    let counted = ended(&relay, "upstream", "closed").await;
-    assert_eq!(counted["close_codes"]["1001"], 1);
+    for way in WAYS {
+        let (relay, mut client, mut peer) = connected(way).await;
+        peer.send(CLOSE, &close(1001, "")).await;
+        client.expect(CLOSE, &close(1001, "")).await;
+        client.send(CLOSE, &close(1001, "")).await;
+        peer.expect(CLOSE, &close(1001, "")).await;
+        drop(peer);
+        assert_eq!(client.frame().await, None);
+        drop(client);
+        let counted = ended(&relay, "upstream", "closed").await;
+        assert_eq!(counted["close_codes"]["1001"], 1);
+    }
 }
 
 #[tokio::test]
 async fn an_upstream_that_dies_in_a_message_ends_the_client_without_a_false_end_of_it() {
-    let (relay, mut client, mut peer) = connected().await;
-    peer.send(TEXT, b"whole").await;
-    // Of a frame of 1 000 bytes come ten.
-    peer.write(b"\x82\x7e\x03\xe8ten bytes!").await;
-    client.expect(TEXT, b"whole").await;
-    drop(peer);
-    assert_eq!(client.frame().await, None, "half a message is none, and no close frame stands in it");
-    drop(client);
-    let counted = ended(&relay, "upstream", "ended").await;
-    assert_eq!(counted["from_upstream"]["messages"], 1);
+    for way in WAYS {
+        let (relay, mut client, mut peer) = connected(way).await;
+        peer.send(TEXT, b"whole").await;
+        // Of a frame of 1 000 bytes come ten.
+        peer.write(b"\x82\x7e\x03\xe8ten bytes!").await;
+        client.expect(TEXT, b"whole").await;
+        drop(peer);
+        assert_eq!(client.frame().await, None, "half a message is none, and no close frame stands in it");
+        drop(client);
+        let counted = ended(&relay, "upstream", "ended").await;
+        assert_eq!(counted["from_upstream"]["messages"], 1);
+    }
 }
 
 #[tokio::test]
 async fn an_upstream_that_resets_is_1011_for_the_client() {
-    let (relay, mut client, mut peer) = connected().await;
-    peer.send(TEXT, b"before").await;
-    client.expect(TEXT, b"before").await;
-    peer.reset();
-    assert_eq!(client.closed().await, 1011);
-    drop(client);
-    let counted = ended(&relay, "upstream", "failed").await;
-    assert_eq!(counted["close_codes"]["1011"], 1);
+    for way in WAYS {
+        let (relay, mut client, mut peer) = connected(way).await;
+        peer.send(TEXT, b"before").await;
+        client.expect(TEXT, b"before").await;
+        peer.reset();
+        assert_eq!(client.closed().await, 1011);
+        drop(client);
+        let counted = ended(&relay, "upstream", "failed").await;
+        assert_eq!(counted["close_codes"]["1011"], 1);
+    }
 }
 
 #[tokio::test]
 async fn an_upstream_that_resets_after_the_clients_close_is_no_fault() {
-    let (relay, mut client, mut peer) = connected().await;
-    client.send(CLOSE, &close(1000, "")).await;
-    peer.expect(CLOSE, &close(1000, "")).await;
-    peer.reset();
-    assert_eq!(client.frame().await, None, "what the upstream did not say is not said for it");
-    drop(client);
-    ended(&relay, "client", "closed").await;
+    for way in WAYS {
+        let (relay, mut client, mut peer) = connected(way).await;
+        client.send(CLOSE, &close(1000, "")).await;
+        peer.expect(CLOSE, &close(1000, "")).await;
+        peer.reset();
+        assert_eq!(client.frame().await, None, "what the upstream did not say is not said for it");
+        drop(client);
+        ended(&relay, "client", "closed").await;
+    }
 }
 
 #[tokio::test]
 async fn an_upstream_that_resets_in_a_message_ends_the_client_without_a_close() {
-    let (relay, mut client, mut peer) = connected().await;
+    let (relay, mut client, mut peer) = connected("").await;
     peer.write(b"\x82\x7e\x03\xe8ten bytes!").await;
     // What the client answers shows that the half of a message is there.
     client.send(TEXT, b"x").await;
@@ -233,16 +243,18 @@ async fn an_upstream_that_resets_in_a_message_ends_the_client_without_a_close() 
 
 #[tokio::test]
 async fn a_client_that_resets_ends_the_upstream() {
-    let (relay, client, mut peer) = connected().await;
-    reset(client.into_stream());
-    peer.ended().await;
-    drop(peer);
-    ended(&relay, "client", "failed").await;
+    for way in WAYS {
+        let (relay, client, mut peer) = connected(way).await;
+        reset(client.into_stream());
+        peer.ended().await;
+        drop(peer);
+        ended(&relay, "client", "failed").await;
+    }
 }
 
 #[tokio::test]
 async fn a_client_that_dies_in_a_message_ends_the_upstream_as_if_there_were_no_gateway() {
-    let (relay, mut client, mut peer) = connected().await;
+    let (relay, mut client, mut peer) = connected("").await;
     client.send(TEXT, b"whole").await;
     client.send_bytes(b"\x82\xfe\x03\xe8\x00\x00\x00\x00ten bytes!").await;
     peer.expect(TEXT, b"whole").await;
@@ -256,40 +268,44 @@ async fn a_client_that_dies_in_a_message_ends_the_upstream_as_if_there_were_no_g
 
 #[tokio::test]
 async fn a_client_that_ends_its_side_still_gets_what_comes() {
-    let (relay, mut client, mut peer) = connected().await;
-    client.send(TEXT, b"the last of mine").await;
-    client.finish().await;
-    peer.expect(TEXT, b"the last of mine").await;
-    assert_eq!(peer.bytes(1).await, b"", "its end has come");
-    for n in 0..100u8 {
-        peer.send(BINARY, &[n; 1000]).await;
-        client.expect(BINARY, &[n; 1000]).await;
+    for way in WAYS {
+        let (relay, mut client, mut peer) = connected(way).await;
+        client.send(TEXT, b"the last of mine").await;
+        client.finish().await;
+        peer.expect(TEXT, b"the last of mine").await;
+        assert_eq!(peer.bytes(1).await, b"", "its end has come");
+        for n in 0..100u8 {
+            peer.send(BINARY, &[n; 1000]).await;
+            client.expect(BINARY, &[n; 1000]).await;
+        }
+        drop(peer);
+        assert_eq!(client.frame().await, None);
+        ended(&relay, "client", "ended").await;
     }
-    drop(peer);
-    assert_eq!(client.frame().await, None);
-    ended(&relay, "client", "ended").await;
 }
 
 #[tokio::test]
 async fn an_upstream_that_ends_its_side_still_gets_what_comes() {
-    let (relay, mut client, mut peer) = connected().await;
-    peer.send(TEXT, b"the last of mine").await;
-    peer.finish().await;
-    client.expect(TEXT, b"the last of mine").await;
-    assert_eq!(client.frame().await, None, "its end has come");
-    for n in 0..100u8 {
-        client.send(BINARY, &[n; 1000]).await;
-        peer.expect(BINARY, &[n; 1000]).await;
+    for way in WAYS {
+        let (relay, mut client, mut peer) = connected(way).await;
+        peer.send(TEXT, b"the last of mine").await;
+        peer.finish().await;
+        client.expect(TEXT, b"the last of mine").await;
+        assert_eq!(client.frame().await, None, "its end has come");
+        for n in 0..100u8 {
+            client.send(BINARY, &[n; 1000]).await;
+            peer.expect(BINARY, &[n; 1000]).await;
+        }
+        drop(client);
+        assert_eq!(peer.bytes(1).await, b"");
+        drop(peer);
+        ended(&relay, "upstream", "ended").await;
     }
-    drop(client);
-    assert_eq!(peer.bytes(1).await, b"");
-    drop(peer);
-    ended(&relay, "upstream", "ended").await;
 }
 
 #[tokio::test]
 async fn what_no_websocket_would_send_passes_and_harms_nobody() {
-    let (relay, mut client, mut peer) = connected().await;
+    let (relay, mut client, mut peer) = connected("").await;
     // Reserved bits and opcodes, a control frame of 200 bytes, an announced length with its highest bit: whose frames
     // they are may judge them.
     let strange =
@@ -369,7 +385,7 @@ async fn what_is_no_handshake_is_not_taken_to_an_upstream_as_one() {
 
 #[tokio::test]
 async fn the_first_byte_of_a_control_frame_may_come_alone() {
-    let (_relay, mut client, mut peer) = connected().await;
+    let (_relay, mut client, mut peer) = connected("").await;
     // One byte at a time, as the slowest of networks: each is passed on when it comes.
     for byte in [FIN | opcode::PING, 0x82, 0, 0, 0, 0, b'h', b'i'] {
         client.send_bytes(&[byte]).await;

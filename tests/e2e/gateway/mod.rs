@@ -8,6 +8,7 @@ mod changes;
 mod choice;
 mod document;
 mod faults;
+mod governed;
 mod headers;
 mod matching;
 mod plain;
@@ -15,6 +16,7 @@ mod pressure;
 mod rules;
 mod secure;
 mod shown;
+mod taps;
 mod through;
 
 use std::{net::SocketAddr, time::Duration};
@@ -33,6 +35,13 @@ const BINARY: u8 = FIN | opcode::BINARY;
 const CLOSE: u8 = FIN | opcode::CLOSE;
 const PING: u8 = FIN | opcode::PING;
 const PONG: u8 = FIN | opcode::PONG;
+
+/// A rule that looks at every message and is about none.
+const RULE: &str = "[[route.rule]]\nmatches = \"never said\"\naction = \"drop\"\n";
+
+/// The two ways through: bytes as they are, and messages that are understood. What is not about their difference holds
+/// for both.
+const WAYS: [&str; 2] = ["", RULE];
 
 /// A relay with one route at `/app` to this upstream; `more` are more keys of it.
 async fn relay_to(upstream: SocketAddr, more: &str) -> TestRelay {

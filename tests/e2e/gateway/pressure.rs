@@ -13,7 +13,7 @@ use tokio::{
     time::{Instant, interval},
 };
 
-use super::relay_to;
+use super::{WAYS, relay_to};
 
 /// What the relay may grow by while one side does not read. What kernels buffer is not its own.
 pub(super) const MOST: u64 = 8 << 20;
@@ -69,52 +69,61 @@ pub(super) async fn read_copies(stream: &mut TcpStream, piece: &[u8], count: u64
 
 #[tokio::test]
 async fn a_client_that_does_not_read_holds_the_upstream_back() {
-    let upstream = Upstream::start().await;
-    let relay = relay_to(upstream.address(), "").await;
-    let (client, peer) = tokio::join!(FrameClient::connect(relay.address(), "/app"), upstream.upgraded());
-    let (mut client, mut peer) = (client.into_stream(), peer.into_stream());
-    let before = relay.rss();
-    let piece = server_frame(super::BINARY, &vec![b'x'; PIECE]);
-    let taken = write_until_held(&mut peer, &piece).await;
-    let grown = relay.rss().saturating_sub(before);
-    assert!(grown < MOST, "{grown} bytes of memory for a client that does not read");
-    // It goes on when it reads, and nothing is missing. What is left of the last piece comes along.
-    let rest = piece.len() as u64 - taken % piece.len() as u64;
-    let tail = &piece[piece.len() - rest as usize..];
-    let (written, ()) = tokio::join!(peer.write_all(tail), read_copies(&mut client, &piece, taken + rest));
-    written.unwrap();
+    for way in WAYS {
+        let upstream = Upstream::start().await;
+        let relay = relay_to(upstream.address(), way).await;
+        let (client, peer) = tokio::join!(FrameClient::connect(relay.address(), "/app"), upstream.upgraded());
+        let (mut client, mut peer) = (client.into_stream(), peer.into_stream());
+        let before = relay.rss();
+        let piece = server_frame(super::BINARY, &vec![b'x'; PIECE]);
+        let taken = write_until_held(&mut peer, &piece).await;
+        let grown = relay.rss().saturating_sub(before);
+        assert!(grown < MOST, "{grown} bytes of memory for a client that does not read");
+        // It goes on when it reads, and nothing is missing. What is left of the last piece comes along.
+        let rest = piece.len() as u64 - taken % piece.len() as u64;
+        let tail = &piece[piece.len() - rest as usize..];
+        let (written, ()) =
+            tokio::join!(peer.write_all(tail), read_copies(&mut client, &piece, taken + rest));
+        written.unwrap();
+    }
 }
 
 #[tokio::test]
 async fn an_upstream_that_does_not_read_holds_the_client_back() {
-    let upstream = Upstream::start().await;
-    let relay = relay_to(upstream.address(), "").await;
-    let (client, peer) = tokio::join!(FrameClient::connect(relay.address(), "/app"), upstream.upgraded());
-    let (mut client, mut peer) = (client.into_stream(), peer.into_stream());
-    let before = relay.rss();
-    let piece = tests::frames::frame(super::BINARY, &vec![b'x'; PIECE]);
-    let taken = write_until_held(&mut client, &piece).await;
-    let grown = relay.rss().saturating_sub(before);
-    assert!(grown < MOST, "{grown} bytes of memory for an upstream that does not read");
-    let rest = piece.len() as u64 - taken % piece.len() as u64;
-    let tail = &piece[piece.len() - rest as usize..];
-    let (written, ()) = tokio::join!(client.write_all(tail), read_copies(&mut peer, &piece, taken + rest));
-    written.unwrap();
+    for way in WAYS {
+        let upstream = Upstream::start().await;
+        let relay = relay_to(upstream.address(), way).await;
+        let (client, peer) = tokio::join!(FrameClient::connect(relay.address(), "/app"), upstream.upgraded());
+        let (mut client, mut peer) = (client.into_stream(), peer.into_stream());
+        let before = relay.rss();
+        let piece = tests::frames::frame(super::BINARY, &vec![b'x'; PIECE]);
+        let taken = write_until_held(&mut client, &piece).await;
+        let grown = relay.rss().saturating_sub(before);
+        assert!(grown < MOST, "{grown} bytes of memory for an upstream that does not read");
+        let rest = piece.len() as u64 - taken % piece.len() as u64;
+        let tail = &piece[piece.len() - rest as usize..];
+        let (written, ()) =
+            tokio::join!(client.write_all(tail), read_copies(&mut peer, &piece, taken + rest));
+        written.unwrap();
+    }
 }
 
 #[tokio::test]
 async fn one_direction_that_is_held_back_does_not_hold_the_other() {
-    let upstream = Upstream::start().await;
-    let relay = relay_to(upstream.address(), "").await;
-    let (client, peer) = tokio::join!(FrameClient::connect(relay.address(), "/app"), upstream.upgraded());
-    let (mut client, mut peer) = (client.into_stream(), peer.into_stream());
-    let down = server_frame(super::BINARY, &vec![b'x'; PIECE]);
-    let taken = write_until_held(&mut peer, &down).await;
-    assert!(taken > 0);
-    let up = tests::frames::frame(super::BINARY, &vec![b'y'; PIECE]);
-    for _ in 0..100 {
-        let (written, ()) = tokio::join!(client.write_all(&up), read_copies(&mut peer, &up, up.len() as u64));
-        written.unwrap();
+    for way in WAYS {
+        let upstream = Upstream::start().await;
+        let relay = relay_to(upstream.address(), way).await;
+        let (client, peer) = tokio::join!(FrameClient::connect(relay.address(), "/app"), upstream.upgraded());
+        let (mut client, mut peer) = (client.into_stream(), peer.into_stream());
+        let down = server_frame(super::BINARY, &vec![b'x'; PIECE]);
+        let taken = write_until_held(&mut peer, &down).await;
+        assert!(taken > 0);
+        let up = tests::frames::frame(super::BINARY, &vec![b'y'; PIECE]);
+        for _ in 0..100 {
+            let (written, ()) =
+                tokio::join!(client.write_all(&up), read_copies(&mut peer, &up, up.len() as u64));
+            written.unwrap();
+        }
     }
 }
 

@@ -11,7 +11,7 @@ use tests::{
 };
 use tokio::{io::AsyncWriteExt, time::interval};
 
-use super::{BINARY, CLOSE, PING, PONG, TEXT, app, close, ended, relay_to, say, told};
+use super::{BINARY, CLOSE, PING, PONG, TEXT, WAYS, app, close, ended, relay_to, say, told};
 
 /// Random bytes, the same each time.
 fn random(seed: u64, count: usize) -> Vec<u8> {
@@ -142,62 +142,68 @@ async fn many_connections_at_once_do_not_mix() {
 
 #[tokio::test]
 async fn a_connection_on_which_nothing_comes_is_closed() {
-    let upstream = Upstream::start().await;
-    let config = format!("[gateway]\nidle_timeout = \"300ms\"\n{}", app(upstream.address(), ""));
-    let relay = TestRelay::with_config(&config, &[]).await;
-    let (mut client, mut peer) =
-        tokio::join!(FrameClient::connect(relay.address(), "/app"), upstream.upgraded());
-    assert_eq!(client.closed().await, 1001);
-    let told = peer.frame().await.expect("the upstream is told too");
-    assert_eq!((told.first, &told.payload[..2]), (CLOSE, &1001u16.to_be_bytes()[..]));
-    peer.ended().await;
-    drop((client, peer));
-    ended(&relay, "gateway", "idle").await;
+    for way in WAYS {
+        let upstream = Upstream::start().await;
+        let config = format!("[gateway]\nidle_timeout = \"300ms\"\n{}", app(upstream.address(), way));
+        let relay = TestRelay::with_config(&config, &[]).await;
+        let (mut client, mut peer) =
+            tokio::join!(FrameClient::connect(relay.address(), "/app"), upstream.upgraded());
+        assert_eq!(client.closed().await, 1001);
+        let told = peer.frame().await.expect("the upstream is told too");
+        assert_eq!((told.first, &told.payload[..2]), (CLOSE, &1001u16.to_be_bytes()[..]));
+        peer.ended().await;
+        drop((client, peer));
+        ended(&relay, "gateway", "idle").await;
+    }
 }
 
 #[tokio::test]
 async fn a_ping_of_either_side_is_no_silence() {
-    let upstream = Upstream::start().await;
-    let config = format!("[gateway]\nidle_timeout = \"400ms\"\n{}", app(upstream.address(), ""));
-    let relay = TestRelay::with_config(&config, &[]).await;
-    let (mut client, mut peer) =
-        tokio::join!(FrameClient::connect(relay.address(), "/app"), upstream.upgraded());
-    // The pace of those who ping: three times the idle time-out in all, on each side.
-    let mut pace = interval(Duration::from_millis(100));
-    for n in 0..12u8 {
-        pace.tick().await;
-        client.send(PING, &[n]).await;
-        peer.expect(PING, &[n]).await;
-    }
-    for n in 0..12u8 {
-        pace.tick().await;
-        peer.send(PING, &[n]).await;
-        client.expect(PING, &[n]).await;
+    for way in WAYS {
+        let upstream = Upstream::start().await;
+        let config = format!("[gateway]\nidle_timeout = \"400ms\"\n{}", app(upstream.address(), way));
+        let relay = TestRelay::with_config(&config, &[]).await;
+        let (mut client, mut peer) =
+            tokio::join!(FrameClient::connect(relay.address(), "/app"), upstream.upgraded());
+        // The pace of those who ping: three times the idle time-out in all, on each side.
+        let mut pace = interval(Duration::from_millis(100));
+        for n in 0..12u8 {
+            pace.tick().await;
+            client.send(PING, &[n]).await;
+            peer.expect(PING, &[n]).await;
+        }
+        for n in 0..12u8 {
+            pace.tick().await;
+            peer.send(PING, &[n]).await;
+            client.expect(PING, &[n]).await;
+        }
     }
 }
 
 #[tokio::test]
 async fn a_stop_tells_both_sides_and_ends_in_time() {
-    let echo = Echo::start().await;
-    let upstream = Upstream::start().await;
-    let config = format!(
-        "{}[[route]]\npath = \"/manual\"\nupstreams = [\"ws://{}\"]\n",
-        app(echo.address(), ""),
-        upstream.address()
-    );
-    let mut relay = TestRelay::with_config(&config, &[]).await;
-    let mut client = FrameClient::connect(relay.address(), "/app").await;
-    say(&mut client, "x", "x").await;
-    let (mut manual, mut peer) =
-        tokio::join!(FrameClient::connect(relay.address(), "/manual"), upstream.upgraded());
-    let talk = async {
-        assert_eq!(client.closed().await, 1012);
-        assert_eq!(manual.closed().await, 1012);
-        assert_eq!(peer.frame().await.expect("a close").first, CLOSE);
-        peer.send(CLOSE, &close(1001, "")).await;
-        peer.finish().await;
-        peer.ended().await;
-    };
-    let (finished, ()) = tokio::join!(relay.stop(), talk);
-    assert_eq!(finished.code, Some(0), "{}", finished.stderr);
+    for way in WAYS {
+        let echo = Echo::start().await;
+        let upstream = Upstream::start().await;
+        let config = format!(
+            "{}[[route]]\npath = \"/manual\"\nupstreams = [\"ws://{}\"]\n{way}",
+            app(echo.address(), way),
+            upstream.address()
+        );
+        let mut relay = TestRelay::with_config(&config, &[]).await;
+        let mut client = FrameClient::connect(relay.address(), "/app").await;
+        say(&mut client, "x", "x").await;
+        let (mut manual, mut peer) =
+            tokio::join!(FrameClient::connect(relay.address(), "/manual"), upstream.upgraded());
+        let talk = async {
+            assert_eq!(client.closed().await, 1012);
+            assert_eq!(manual.closed().await, 1012);
+            assert_eq!(peer.frame().await.expect("a close").first, CLOSE);
+            peer.send(CLOSE, &close(1001, "")).await;
+            peer.finish().await;
+            peer.ended().await;
+        };
+        let (finished, ()) = tokio::join!(relay.stop(), talk);
+        assert_eq!(finished.code, Some(0), "{}", finished.stderr);
+    }
 }

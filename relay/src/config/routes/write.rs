@@ -1,14 +1,13 @@
-//! How `[gateway]` and the routes are printed.
+//! Prints what is said of the gateway, as a file that says the same.
 
 use std::fmt::{self, Write as _};
 
 use hyper::header::HeaderName;
 use ipnet::IpNet;
 
-use super::{BALANCE, FRAMES, ON_CHANGE, PLAIN, WAITS};
+use super::{BALANCE, FRAMES, ON_CHANGE, PLAIN, WAITS, rules};
 use crate::{
     config::{
-        governing,
         keys::{self, Unit},
         print::{list, quoted, word},
     },
@@ -52,18 +51,19 @@ fn write_route(out: &mut String, route: &RouteSettings) -> fmt::Result {
         writeln!(out, "upstream_connections = {connections}")?;
     }
     write_limits(out, &route.limits)?;
-    let sort = route.upstreams.first().map(|address| address.sort);
-    if sort == Some(Sort::Bytes) || !route.rules.is_empty() || route.tap.is_some() {
-        writeln!(out, "max_message = {}", Unit::Size.print(route.max_message as u64))?;
-    }
+    let sort = route.upstreams.first().map_or(Sort::WebSocket, |address| address.sort);
     match sort {
-        Some(Sort::Bytes) => {
+        Sort::Bytes => {
             writeln!(out, "framing = {}", quoted(&route.framing.to_string()))?;
             writeln!(out, "frames = {}", quoted(word(&FRAMES, route.frames)))?;
         }
-        Some(Sort::WebSocket) | None => write_websocket(out, route)?,
+        Sort::WebSocket => write_websocket(out, route)?,
     }
-    governing::write(out, &route.rules, route.tap.as_ref())
+    if sort == Sort::Bytes || route.is_governed() {
+        writeln!(out, "max_message = {}", Unit::Size.print(route.max_message as u64))?;
+    }
+    // Sections below a route come behind all of its keys.
+    rules::write(out, route)
 }
 
 fn write_websocket(out: &mut String, route: &RouteSettings) -> fmt::Result {

@@ -65,7 +65,6 @@ fn the_examples_in_the_example_are_right_too() {
     assert_eq!(addresses(&config), ["127.0.0.1:12000", "127.0.0.1:5000"]);
     assert_eq!(config.lag[0].1, LagPolicy::Block(DEFAULT_BLOCK));
     assert_eq!(config.gateway.routes.len(), 2);
-    assert_eq!(config.gateway.routes[0].rules.len(), 3);
 }
 /// A file of random keys with random values, most of which are right.
 fn any_file() -> impl Strategy<Value = String> {
@@ -108,15 +107,16 @@ fn any_file() -> impl Strategy<Value = String> {
             "upstreams = \"ws://a\"\nallow = [\"10.1.2.3/8\"]\ndeny = \"::1\"\nremove_headers = [\"Cookie\"]\n"
         ),
         Just("upstreams = \"tcp://a:1\"\nframing = \"line\"\nframes = \"text\"\nidle_timeout = \"1h\"\n"),
-        Just(
-            "upstreams = \"ws://a\"\nmax_message = 9\n[[route.rule]]\naction = \"replace\"\nmatches = \"(a)\\\\d\"\nwith = \"$1\\\"\"\n\
-             [[route.rule]]\nname = \"b\"\nfrom = \"client\"\nkind = \"text\"\nlonger_than = \"1KiB\"\naction = \"close\"\n"
-        ),
-        Just(
-            "upstreams = \"unix:/a\"\n[[route.rule]]\nmessages_per_second = 5\nbytes_per_second = 7\nbytes_burst = \"1KiB\"\naction = \"drop\"\n\
-             [route.tap]\nfrom = \"upstream\"\nevery = 3\n"
-        ),
         Just("upstreams = \"unix:/a\"\nsubprotocols = []\nconnections = 3\nupstream_connections = 2\n"),
+        Just(
+            "upstreams = \"ws://a\"\nmax_message = 5\n[[route.rule]]\nname = \"a \\\"b\"\nfrom = \"client\"\n\
+             matches = '\\w+\"(x)'\nwith = \"$1$$\"\naction = \"replace\"\n[route.tap]\nchannel = \"a\"\nevery = 3\n"
+        ),
+        Just(
+            "upstreams = \"tcp://a:1\"\n[[route.rule]]\nkind = \"text\"\nmessages_per_second = 3\n\
+             bytes_per_second = \"1KiB\"\nburst_bytes = 5\nlonger_than = 0\naction = \"close\"\n\
+             [[route.rule]]\naction = \"pass\"\n[route.tap]\nfrom = \"upstream\"\n"
+        ),
     ];
     let some = |size| proptest::collection::vec(rule.clone(), 0..size);
     let routes = proptest::collection::vec(route, 0..3);
@@ -159,7 +159,7 @@ proptest! {
     }
 
     #[test]
-    fn the_example_without_any_piece_is_understood_or_its_mistakes_are_told(from in 0usize..12_000, length in 0usize..200) {
+    fn the_example_without_any_piece_is_understood_or_its_mistakes_are_told(from in 0usize..9000, length in 0usize..200) {
         let source = example();
         let (from, to) = (source.floor_char_boundary(from), source.floor_char_boundary(from + length));
         let _ = meant(&format!("{}{}", &source[..from], &source[to..]), &[]);

@@ -2,7 +2,6 @@
 
 use super::*;
 use crate::gateway::{
-    rate::Rate,
     rules::Action,
     settings::{HostHeader, OnChange, Origins, RouteSettings},
 };
@@ -98,69 +97,83 @@ fn mistakes_of_a_route_point_at_their_part() {
     assert!(wrong("[gatway]\n").contains("did you mean [gateway]?"));
 }
 
-/// What the rules and the tap of a route at `/a` are, or what is wrong with them.
-fn governed(keys: &str) -> Result<RouteSettings, String> {
-    let config = meant(&format!("[[route]]\npath = \"/a\"\nupstreams = \"ws://a\"\n{keys}"), &[]);
-    config.map(|mut config| config.gateway.routes.remove(0))
-}
-
 #[test]
-fn what_is_not_said_of_rules_and_taps_is_the_most_of_it() {
-    let route = governed(
-        "[[route.rule]]\naction = \"drop\"\nmessages_per_second = 5\n\
-         [[route.rule]]\nname = \"x\"\naction = \"close\"\n\
+fn a_rule_and_a_tap_are_as_they_are_said_or_as_is_usual() {
+    let config = file(
+        "[limits]\nmax_message = \"2MiB\"\n[[route]]\npath = \"/a/b\"\nupstreams = \"ws://a:1\"\n\
+         [[route.rule]]\naction = \"close\"\nlonger_than = \"1KiB\"\n\
+         [[route.rule]]\nname = \"calm\"\nbytes_per_second = \"1KiB\"\naction = \"close\"\n\
+         [[route.rule]]\nmatches = \"x\"\naction = \"close\"\ncode = 3000\nreason = \"why\"\n\
          [route.tap]\n",
-    )
-    .unwrap();
-    let [first, second] = route.rules.as_slice() else { panic!("two rules") };
-    assert_eq!((first.name.as_str(), second.name.as_str()), ("1", "x"));
-    assert_eq!((first.from, first.kind, first.longer_than), (None, None, None));
-    assert_eq!(first.over.messages, Some(Rate { per_second: 5, burst: 5 }));
-    assert!(matches!(&second.action, Action::Close(closing) if closing.code == 1008));
-    let tap = route.tap.unwrap();
-    assert_eq!((tap.channel.as_str(), tap.every, tap.from, tap.kind), ("tap/a", 1, None, None));
+    );
+    let route = &config.gateway.routes[0];
+    let closing = |index: usize| match &route.rules[index].action {
+        Action::Close(closing) => (closing.code, closing.reason.as_str()),
+        other => panic!("{other:?}"),
+    };
+    let names: Vec<_> = route.rules.iter().map(|rule| rule.name.as_str()).collect();
+    assert_eq!(names, ["1", "calm", "3"]);
+    assert_eq!(closing(0), (1009, "a message is too long"));
+    assert_eq!(closing(1), (4006, "too much at once"));
+    assert_eq!(closing(2), (3000, "why"));
+    let rate = route.rules[1].over.bytes.unwrap();
+    assert_eq!((rate.per_second, rate.burst), (1024, 1024));
+    let tap = route.tap.as_ref().unwrap();
+    assert_eq!((tap.channel.as_str(), tap.every, tap.max_message), ("tap/a/b", 1, 2 << 20));
+    assert_eq!((tap.from, tap.kind, route.max_message), (None, None, 2 << 20));
 }
 
 #[test]
-fn mistakes_of_rules_and_taps_point_at_their_part() {
+fn mistakes_of_rules_and_taps_are_all_told_and_point_at_their_part() {
     let cases = [
-        ("[[route.rule]]\nfrom = \"client\"", "[[route.rule]] needs `action`"),
+        ("[[route.rule]]\n", "[[route.rule]] needs an `action`"),
         ("[[route.rule]]\naction = \"dorp\"", "did you mean \"drop\"?"),
+        ("[[route.rule]]\naction = \"drop\"\nmatch = \"a\"", "did you mean `matches`?"),
         (
             "[[route.rule]]\naction = \"drop\"\nmatches = \"(\"",
             "invalid value `(` for `matches`: unclosed group",
         ),
-        ("[[route.rule]]\naction = \"drop\"\nmatches = \"(?-u)\\\\xff\"", "set kind = \"binary\""),
-        ("[[route.rule]]\naction = \"drop\"\nfrom = \"clinet\"", "did you mean \"client\"?"),
-        ("[[route.rule]]\naction = \"drop\"\nlonger_than = \"2GiB\"", "`longer_than` must be at most 1GiB"),
-        ("[[route.rule]]\naction = \"drop\"\nmessages_burst = 2", "`messages_per_second`, which is not said"),
-        ("[[route.rule]]\naction = \"drop\"\nbytes_per_second = 0", "`bytes_per_second` must be at least 1"),
-        ("[[route.rule]]\naction = \"drop\"\nwith = \"x\"", "`with` is for action = \"replace\""),
-        ("[[route.rule]]\naction = \"drop\"\ncode = 1008", "`code` is for action = \"close\""),
-        ("[[route.rule]]\naction = \"close\"\ncode = 1005", "a close code that may be sent"),
-        ("[[route.rule]]\naction = \"replace\"\nwith = \"x\"", "action = \"replace\" needs `matches`"),
-        ("[[route.rule]]\naction = \"replace\"\nmatches = \"x\"", "action = \"replace\" needs `with`"),
         (
-            "[[route.rule]]\naction = \"replace\"\nmatches = \"x\"\nwith = \"$1\"",
-            "`matches` has no group `1`",
+            "[[route.rule]]\naction = \"drop\"\nmatches = '(?-u)\\xff'",
+            "`matches`: it may match a part of a character",
+        ),
+        ("[[route.rule]]\naction = \"replace\"\nmatches = \"a\"", "action = \"replace\" needs `with`"),
+        ("[[route.rule]]\naction = \"replace\"\nwith = \"a\"", "action = \"replace\" needs `matches`"),
+        (
+            "[[route.rule]]\naction = \"replace\"\nmatches = \"a\"\nwith = \"$1\"",
+            "`with`: `matches` has no group `1`",
+        ),
+        (
+            "[[route.rule]]\naction = \"drop\"\nwith = \"a\"",
+            "`with` is for action = \"replace\", which this [[route.rule]] has not",
+        ),
+        ("[[route.rule]]\naction = \"drop\"\ncode = 4000", "`code` is for action = \"close\""),
+        ("[[route.rule]]\naction = \"close\"\ncode = 1005", "`code` must be one that may be sent"),
+        ("[[route.rule]]\naction = \"drop\"\nburst_bytes = 5", "`burst_bytes` is for `bytes_per_second`"),
+        ("[[route.rule]]\naction = \"drop\"\nmessages_per_second = 0", "must be at least 1"),
+        ("[[route.rule]]\naction = \"drop\"\nfrom = \"both\"", "unknown value \"both\" for `from`"),
+        (
+            "[[route.rule]]\nname = \"2\"\naction = \"drop\"\n[[route.rule]]\naction = \"drop\"",
+            "another rule of this route is called `2`",
         ),
         (
             "[[route.rule]]\nname = \"a\"\naction = \"drop\"\n[[route.rule]]\nname = \"a\"\naction = \"drop\"",
             "there is a rule `a` of this route already",
         ),
-        ("[[route.rule]]\naction = \"drop\"\nmatch = \"a\"", "did you mean `matches`?"),
-        ("[[route.rules]]\naction = \"drop\"", "did you mean `rule`?"),
         ("[route.rule]\naction = \"drop\"", "write [[route.rule]]"),
-        ("[[rule]]\naction = \"drop\"", "did you mean [[route.rule]]?"),
         ("[route.tap]\nchannel = \"a b\"", "invalid value `a b` for `channel`"),
         ("[route.tap]\nevery = 0", "`every` must be at least 1"),
-        ("max_message = 9", "`max_message` is for messages that are understood here"),
+        ("[route.tap]\nsample = 3", "unknown key `sample` in [route.tap]"),
+        ("max_message = 5", "`max_message` is for routes with a rule or a tap"),
     ];
     for (keys, says) in cases {
-        let told = governed(&format!("{keys}\n")).unwrap_err();
+        let told = wrong(&format!("[[route]]\npath = \"/a\"\nupstreams = \"ws://a\"\n{keys}\n"));
         assert!(told.contains(says) && told.starts_with("error: relay.toml:"), "{keys}\n{told}");
+        assert_eq!(told.matches("error: ").count(), 1, "{told}");
     }
-    let both = governed("[[route.rule]]\naction = \"drop\"\ncode = 1\nfrom = 1\n[route.tap]\nkind = 2\n")
-        .unwrap_err();
-    assert_eq!(both.matches("error: relay.toml:").count(), 3, "all of them at once: {both}");
+    let two =
+        "[[route]]\npath = \"/a\"\nupstreams = \"ws://a\"\n[[route.rule]]\naction = \"x\"\nmatches = \"(\"\n";
+    assert_eq!(wrong(two).matches("error: ").count(), 2);
+    let strange = wrong("[[route]]\npath = \"/a,b\"\nupstreams = \"ws://a\"\n[route.tap]\n");
+    assert!(strange.contains("`tap/a,b` is no name of a channel"), "{strange}");
 }

@@ -3,8 +3,10 @@
 
 use shared::Kind;
 
-use super::Message;
-use crate::gateway::frame::{MAX_HEADER, Violation};
+use crate::gateway::{
+    frame::{MAX_HEADER, Violation},
+    message::Message,
+};
 
 /// A message so far.
 #[derive(Debug)]

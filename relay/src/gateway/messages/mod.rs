@@ -8,7 +8,7 @@ mod held;
 #[cfg(test)]
 mod tests;
 
-use std::{borrow::Cow, sync::Arc};
+use std::borrow::Cow;
 
 use bytes::BufMut;
 use shared::{Kind, ws_frame};
@@ -17,7 +17,7 @@ use self::held::{Body, Held};
 use super::{
     course::{Halt, Output, Taken},
     frame::{Header, MAX_HEADER, Opcode, Violation, close_code, mask},
-    rules::Closing,
+    message::{Message, Verdict},
 };
 
 /// Where in a stream of frames one is, and what is held of it.
@@ -30,36 +30,8 @@ pub struct Messages {
     state: State,
     /// The message that has begun and was not whole in what was read.
     held: Option<Box<Held>>,
-    close: Close,
-}
-
-/// What becomes of the close frame.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Close {
-    GoesOn,
-    IsWithheld,
-}
-
-/// A whole message.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Message<'a> {
-    /// UTF-8.
-    Text(Cow<'a, str>),
-    /// Any bytes.
-    Binary(Cow<'a, [u8]>),
-}
-
-/// What becomes of a message.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Verdict<'a> {
-    /// It goes on; as it came if it is borrowed.
-    Pass(Message<'a>),
-    /// It does not.
-    Drop,
-    /// Nor does anything behind it.
-    Close(Arc<Closing>),
-    /// What rules made of it is longer than a message may be.
-    TooLong,
+    /// A close frame does not go on.
+    keeps_close: bool,
 }
 
 #[derive(Debug)]
@@ -82,39 +54,6 @@ enum Fate {
     Halted(Halt),
 }
 
-impl Message<'_> {
-    /// What it carries.
-    pub fn bytes(&self) -> &[u8] {
-        match self {
-            Self::Text(text) => text.as_bytes(),
-            Self::Binary(bytes) => bytes,
-        }
-    }
-
-    /// What kind it is.
-    pub fn kind(&self) -> Kind {
-        match self {
-            Self::Text(_) => Kind::Text,
-            Self::Binary(_) => Kind::Binary,
-        }
-    }
-}
-
-impl<'a> Message<'a> {
-    /// A message that lies here.
-    ///
-    /// # Errors
-    /// If it is to be text and is none.
-    pub fn new(kind: Kind, bytes: &'a [u8]) -> Result<Self, Violation> {
-        match kind {
-            Kind::Text => {
-                std::str::from_utf8(bytes).map(|text| Self::Text(text.into())).map_err(|_| Violation::NotText)
-            }
-            Kind::Binary => Ok(Self::Binary(bytes.into())),
-        }
-    }
-}
-
 impl Fate {
     fn of(verdict: Verdict<'_>, limit: usize) -> Self {
         let (kind, bytes) = match verdict {
@@ -125,15 +64,13 @@ impl Fate {
             Verdict::Pass(Message::Binary(Cow::Owned(bytes))) => (Kind::Binary, bytes),
             Verdict::Drop => return Self::Dropped,
             Verdict::Close(closing) => return Self::Halted(Halt::Ruled(closing)),
-            Verdict::TooLong => return Self::grown(),
+            Verdict::TooLong => return Self::Halted(Halt::Violation(Violation::TooLong)),
         };
-        if bytes.len() > limit { Self::grown() } else { Self::Changed(kind, bytes) }
-    }
-
-    /// It is longer than a message may be, but not by who sent it.
-    fn grown() -> Self {
-        let reason = "a rule made a message longer than is allowed here".into();
-        Self::Halted(Halt::Ruled(Arc::new(Closing { code: Violation::TooLong.code(), reason })))
+        if bytes.len() > limit {
+            Self::Halted(Halt::Violation(Violation::TooLong))
+        } else {
+            Self::Changed(kind, bytes)
+        }
     }
 }
 
@@ -146,7 +83,7 @@ impl Default for State {
 impl Messages {
     /// Those of a client, whose frames are masked, or those of a server; each has at most `limit` bytes.
     pub fn new(masked: bool, limit: usize) -> Self {
-        Self { masked, limit, state: State::default(), held: None, close: Close::GoesOn }
+        Self { masked, limit, state: State::default(), held: None, keeps_close: false }
     }
 
     /// Takes what came, and judges each message that is whole with it.
@@ -157,12 +94,13 @@ impl Messages {
         judge: &mut impl for<'a> FnMut(Message<'a>) -> Verdict<'a>,
     ) -> Taken {
         let mut taken = Taken::default();
-        while taken.used < piece.len() && !output.is_full() {
-            match self.step(piece, taken.used, output, &mut taken, judge) {
-                Ok(end) => taken.used = end,
+        let mut at = 0;
+        while at < piece.len() {
+            match self.step(piece, at, output, &mut taken, judge) {
+                Ok(end) => at = end,
                 Err(halt) => {
-                    taken.used = piece.len();
                     taken.halt = Some(halt);
+                    break;
                 }
             }
         }
@@ -171,19 +109,12 @@ impl Messages {
 
     /// Whether a close frame has gone on.
     pub fn is_closed(&self) -> bool {
-        matches!(self.state, State::Closed) && self.close == Close::GoesOn
+        matches!(self.state, State::Closed) && !self.keeps_close
     }
 
-    /// From now on a close frame does not go on.
-    pub fn withhold_close(&mut self) {
-        if !matches!(self.state, State::Closed) {
-            self.close = Close::IsWithheld;
-        }
-    }
-
-    /// Whether this frame goes on, once it was looked at.
-    fn lets_on(&self, header: Header) -> bool {
-        header.opcode != Opcode::Close || self.close == Close::GoesOn
+    /// A close frame that still comes does not go on.
+    pub fn keep_close(&mut self) {
+        self.keeps_close = true;
     }
 
     /// Takes the next frame, or what there is of it; up to where.
@@ -207,8 +138,7 @@ impl Messages {
                 match header.opcode {
                     opcode if opcode.is_control() && whole => {
                         let end = payload + header.length as usize;
-                        self.control(header, &piece[at..end], taken)?;
-                        if self.lets_on(header) {
+                        if self.control(header, &piece[at..end], taken)? {
                             output.keep(piece, at..end);
                         }
                         Ok(end)
@@ -312,8 +242,7 @@ impl Messages {
             State::Control { header, frame } if frame.len() == header.size + header.length as usize => {
                 let (header, frame) = (*header, std::mem::take(frame));
                 self.state = State::default();
-                self.control(header, &frame, taken)?;
-                if self.lets_on(header) {
+                if self.control(header, &frame, taken)? {
                     output.own(piece).extend_from_slice(&frame);
                 }
                 Ok(())
@@ -388,8 +317,8 @@ impl Messages {
         Ok(())
     }
 
-    /// A control frame is whole.
-    fn control(&mut self, header: Header, frame: &[u8], taken: &mut Taken) -> Result<(), Violation> {
+    /// A control frame is whole; whether it goes on.
+    fn control(&mut self, header: Header, frame: &[u8], taken: &mut Taken) -> Result<bool, Violation> {
         if header.opcode == Opcode::Close {
             let mut payload = frame[header.size..].to_vec();
             mask(&mut payload, header.key.unwrap_or_default(), 0);
@@ -397,7 +326,7 @@ impl Messages {
             self.held = None;
             self.state = State::Closed;
         }
-        Ok(())
+        Ok(header.opcode != Opcode::Close || !self.keeps_close)
     }
 }
 

@@ -1,286 +1,234 @@
-//! Messages out of frames and back: any of them, in any pieces, by any verdict.
+//! Laws of frames ⇄ messages, whatever the pieces in which they come.
+
+use std::sync::Arc;
 
 use proptest::prelude::*;
 
 use super::*;
+use crate::gateway::rules::Closing;
 
 const KEY: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
+const LIMIT: usize = 100_000;
 
-/// A frame as a side writes it that masks with this, or does not.
+/// A frame, masked by a key or not.
 fn frame(first: u8, payload: &[u8], key: Option<[u8; 4]>) -> Vec<u8> {
     let mut bytes = vec![first];
-    let bit = if key.is_some() { 0x80 } else { 0 };
+    let masked = if key.is_some() { 0x80 } else { 0 };
     match payload.len() {
-        short @ 0..=125 => bytes.push(bit | short as u8),
+        short @ 0..=125 => bytes.push(masked | short as u8),
         middle @ 126..=0xffff => {
-            bytes.push(bit | 126);
+            bytes.push(masked | 126);
             bytes.extend((middle as u16).to_be_bytes());
         }
         long => {
-            bytes.push(bit | 127);
+            bytes.push(masked | 127);
             bytes.extend((long as u64).to_be_bytes());
         }
     }
-    bytes.extend(key.iter().flatten());
-    let at = bytes.len();
-    bytes.extend(payload);
-    mask(&mut bytes[at..], key.unwrap_or_default(), 0);
+    let key = key.inspect(|key| bytes.extend(key)).unwrap_or_default();
+    bytes.extend(payload.iter().zip(key.iter().cycle()).map(|(byte, key)| byte ^ key));
     bytes
 }
 
-/// What goes on of some bytes that come in pieces, and why no more does.
-fn taken(
-    messages: &mut Messages,
-    bytes: &[u8],
-    piece: usize,
-    mut judge: impl for<'a> FnMut(Message<'a>) -> Verdict<'a>,
-) -> (Vec<u8>, Taken) {
-    let (mut out, mut total) = (Vec::new(), Taken::default());
-    for piece in bytes.chunks(piece) {
-        let mut left = piece.to_vec();
-        while !left.is_empty() {
-            let mut output = Output::default();
-            let taken = messages.take(&mut left, &mut output, &mut judge);
-            out.extend(output.parts(&left).concat());
-            total.used += taken.used;
-            total.messages += taken.messages;
-            total.payload += taken.payload;
-            total.close = total.close.or(taken.close);
-            left.drain(..taken.used);
-            if taken.halt.is_some() {
-                return (out, Taken { halt: taken.halt, ..total });
-            }
+/// What the tests' rules do: by the first byte of a message.
+fn judge(message: Message<'_>) -> Verdict<'_> {
+    match message.bytes().first() {
+        Some(b'd') => Verdict::Drop,
+        Some(b'c') => Verdict::Close(Arc::new(Closing { code: 1008, reason: String::new() })),
+        Some(b'l') => Verdict::TooLong,
+        Some(b'r') => Verdict::Pass(match message {
+            Message::Text(text) => Message::Text(format!("replaced {text}").into()),
+            Message::Binary(bytes) => Message::Binary([b"replaced ", &bytes[..]].concat().into()),
+        }),
+        _ => Verdict::Pass(message),
+    }
+}
+
+/// What goes on of these bytes in such pieces, and what was found.
+fn taken(masked: bool, bytes: &[u8], piece: usize) -> (Vec<u8>, Taken) {
+    let mut messages = Messages::new(masked, LIMIT);
+    let (mut out, mut all) = (Vec::new(), Taken::default());
+    for piece in bytes.to_vec().chunks_mut(piece) {
+        let mut output = Output::default();
+        let taken = messages.take(piece, &mut output, &mut judge);
+        out.extend(output.parts(piece).concat());
+        all.messages += taken.messages;
+        all.payload += taken.payload;
+        all.close = all.close.or(taken.close);
+        all.halt = taken.halt;
+        if all.halt.is_some() {
+            break;
         }
     }
-    (out, total)
+    (out, all)
 }
 
-fn pass(message: Message<'_>) -> Verdict<'_> {
-    Verdict::Pass(message)
+fn halted(masked: bool, bytes: &[u8]) -> Option<Halt> {
+    let found: Vec<_> = [1, 7, bytes.len().max(1)].map(|piece| taken(masked, bytes, piece).1.halt).into();
+    assert!(found.iter().all(|halt| *halt == found[0]), "{found:?}");
+    found.into_iter().next().flatten()
 }
 
-/// What a client's bytes are halted for, and what went on of them.
-fn halted(bytes: &[u8], limit: usize) -> (Vec<u8>, Option<Violation>) {
-    let (out, taken) = taken(&mut Messages::new(true, limit), bytes, usize::MAX, pass);
-    let violation = taken.halt.map(|halt| match halt {
-        Halt::Violation(violation) => violation,
-        Halt::Ruled(closing) => panic!("{closing:?}"),
-    });
-    (out, violation)
+fn violation(bytes: &[u8]) -> Option<Violation> {
+    halted(false, bytes).and_then(|halt| match halt {
+        Halt::Violation(violation) => Some(violation),
+        Halt::Ruled(_) => None,
+    })
 }
 
-/// A message in fragments.
-#[derive(Debug, Clone)]
-struct Sent {
-    text: bool,
-    payload: Vec<u8>,
-    cuts: Vec<usize>,
-    ping: bool,
-}
-
-fn any_sent() -> impl Strategy<Value = Sent> {
-    let length = prop_oneof![0usize..200, Just(65_535), Just(65_536), 60_000usize..70_000];
-    let payload = (any::<bool>(), length).prop_map(|(text, length)| {
-        // Characters of all lengths.
-        let bytes: Vec<u8> =
-            if text { "aé€𝄞".bytes().cycle().take(length).collect() } else { vec![0xff; length] };
-        let whole =
-            if text { String::from_utf8_lossy(&bytes).replace('\u{fffd}', "").into_bytes() } else { bytes };
-        (text, whole)
-    });
-    (payload, prop::collection::vec(any::<prop::sample::Index>(), 0..3), any::<bool>()).prop_map(
-        |((text, payload), cuts, ping)| {
-            let mut cuts: Vec<usize> = cuts.iter().map(|cut| cut.index(payload.len() + 1)).collect();
-            cuts.sort_unstable();
-            Sent { text, payload, cuts, ping }
-        },
-    )
-}
-
-impl Sent {
-    fn opcode(&self) -> u8 {
-        if self.text { 1 } else { 2 }
-    }
-
-    /// Its frames, with a ping between the first two if it has one.
-    fn frames(&self, key: Option<[u8; 4]>) -> Vec<u8> {
-        let ends: Vec<usize> = self.cuts.iter().copied().chain([self.payload.len()]).collect();
-        let (mut bytes, mut from) = (Vec::new(), 0);
-        for (index, &end) in ends.iter().enumerate() {
-            let last = if index + 1 == ends.len() { 0x80 } else { 0 };
-            let opcode = if index == 0 { self.opcode() } else { 0 };
-            bytes.extend(frame(last | opcode, &self.payload[from..end], key));
-            if index == 0 && self.ping {
-                bytes.extend(frame(0x89, b"ping", key));
-            }
-            from = end;
-        }
-        bytes
-    }
-
-    /// What goes on of it: one frame, behind the ping that came within it.
-    fn passed(&self, key: Option<[u8; 4]>) -> Vec<u8> {
-        let whole = frame(0x80 | self.opcode(), &self.payload, key);
-        let ping = if self.ping { frame(0x89, b"ping", key) } else { Vec::new() };
-        if self.cuts.is_empty() { [whole, ping].concat() } else { [ping, whole].concat() }
-    }
+/// A message: whether it is text, its first letter, how much follows, and into how many frames it is cut.
+fn message() -> impl Strategy<Value = (bool, char, usize, usize)> {
+    let length = prop_oneof![0usize..300, Just(65_534), Just(65_535), Just(70_000)];
+    (any::<bool>(), prop::sample::select(vec!['d', 'r', 'k', 'é']), length, 1usize..4)
 }
 
 proptest! {
-    #[test]
-    fn messages_go_on_whole_and_as_they_came_whatever_the_pieces(
-        sent in prop::collection::vec(any_sent(), 0..5),
-        masked: bool,
-        piece in prop_oneof![1usize..40, 1usize..100_000],
-    ) {
-        let key = masked.then_some(KEY);
-        let close = frame(0x88, b"\x03\xe8done", key);
-        let bytes: Vec<u8> = sent.iter().flat_map(|sent| sent.frames(key)).chain(close.clone()).collect();
-        let expected: Vec<u8> = sent.iter().flat_map(|sent| sent.passed(key)).chain(close).collect();
-        let mut messages = Messages::new(masked, 1 << 20);
-        let mut judged = Vec::new();
-        let (out, taken) = taken(&mut messages, &bytes, piece, |message| {
-            judged.push((message.kind() == Kind::Text, message.bytes().to_vec()));
-            Verdict::Pass(message)
-        });
-        prop_assert_eq!(taken.halt, None);
-        prop_assert!(out == expected, "{} bytes in place of {}", out.len(), expected.len());
-        let payloads: Vec<_> = sent.iter().map(|sent| (sent.text, sent.payload.clone())).collect();
-        prop_assert!(judged == payloads);
-        prop_assert_eq!((taken.messages, taken.close), (sent.len() as u64, Some(Some(1000))));
-        prop_assert_eq!(taken.payload, payloads.iter().map(|(_, payload)| payload.len() as u64).sum::<u64>());
-        prop_assert!(messages.is_closed());
-    }
+    #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
-    fn what_is_changed_goes_on_in_the_place_of_what_came_and_what_is_dropped_does_not(
-        sent in prop::collection::vec(any_sent(), 0..5),
-        masked: bool,
-        piece in 1usize..100_000,
-        longer in 0usize..300,
+    fn whole_messages_go_on_in_one_frame_each_and_control_frames_where_they_stood(
+        messages in prop::collection::vec(message(), 1..6),
+        key: Option<[u8; 4]>,
+        piece in prop_oneof![1usize..50, 1000usize..200_000],
     ) {
-        let key = masked.then_some(KEY);
-        let bytes: Vec<u8> = sent.iter().flat_map(|sent| sent.frames(key)).collect();
-        let changed = |bytes: &[u8]| [bytes, &vec![b'x'; longer]].concat();
-        let (out, taken) = taken(&mut Messages::new(masked, 1 << 20), &bytes, piece, |message| match message {
-            Message::Text(_) => Verdict::Drop,
-            Message::Binary(bytes) => Verdict::Pass(Message::Binary(Cow::Owned(changed(&bytes)))),
-        });
-        let expected: Vec<u8> = sent
-            .iter()
-            .flat_map(|sent| {
-                let ping = if sent.ping { frame(0x89, b"ping", key) } else { Vec::new() };
-                let whole = if sent.text { Vec::new() } else { frame(0x82, &changed(&sent.payload), key) };
-                if sent.cuts.is_empty() { [whole, ping].concat() } else { [ping, whole].concat() }
-            })
-            .collect();
-        prop_assert!(out == expected);
-        prop_assert_eq!((taken.messages, taken.halt), (sent.len() as u64, None));
-    }
-
-    #[test]
-    fn of_arbitrary_bytes_only_whole_and_right_frames_go_on(pieces: Vec<Vec<u8>>, masked: bool, limit in 0usize..300) {
-        let mut messages = Messages::new(masked, limit);
-        let mut out = Vec::new();
-        for piece in &pieces {
-            let (more, taken) = taken(&mut messages, piece, usize::MAX, pass);
-            out.extend(more);
-            prop_assert!(messages.held.as_ref().is_none_or(|held| held.body.len() <= limit));
-            if taken.halt.is_some() {
-                break;
+        let (mut bytes, mut expected) = (Vec::new(), Vec::new());
+        for (text, first, length, cuts) in &messages {
+            let payload = format!("{first}{}", "ü".repeat(length / 2)).into_bytes();
+            let opcode = if *text { 1 } else { 2 };
+            let each = payload.len().div_ceil(*cuts).max(1);
+            let parts: Vec<&[u8]> = payload.chunks(each).collect();
+            for (index, part) in parts.iter().enumerate() {
+                let last = if index + 1 == parts.len() { 0x80 } else { 0 };
+                let ping = frame(0x89, &[index as u8; 5], key);
+                bytes.extend(&ping);
+                expected.extend(&ping);
+                bytes.extend(frame(last | if index == 0 { opcode } else { 0 }, part, key));
+            }
+            match first {
+                'd' => {}
+                'r' => expected.extend(frame(0x80 | opcode, &[b"replaced ", &payload[..]].concat(), key)),
+                _ => expected.extend(frame(0x80 | opcode, &payload, key)),
             }
         }
-        let mut rest = out.as_slice();
-        while !rest.is_empty() {
-            let header = Header::read(rest, masked).expect("it is right").expect("it is whole");
-            let end = header.size + header.length as usize;
-            prop_assert!(end <= rest.len() && (header.opcode.is_control() || header.length as usize <= limit));
-            rest = &rest[end..];
-        }
+        let close = frame(0x88, b"\x0f\xa0bye", key);
+        bytes.extend(&close);
+        expected.extend(&close);
+        bytes.extend(b"nothing");
+        let (out, found) = taken(key.is_some(), &bytes, piece);
+        prop_assert!(out == expected, "{} bytes and not {}", out.len(), expected.len());
+        prop_assert_eq!(found.messages, messages.len() as u64);
+        prop_assert_eq!((found.close, found.halt), (Some(Some(4000)), None));
     }
 
     #[test]
-    fn nothing_that_can_become_no_text_is_waited_for(good in "\\PC{0,20}", bad in 0x80u8..0xc0, piece in 1usize..50) {
-        // It stands at the end of a frame that is not whole, in a message that is not whole either.
-        let mut bytes = frame(0x01, &[good.as_bytes(), &[bad, b'a', b'b']].concat(), Some(KEY));
-        bytes.truncate(bytes.len() - 2);
-        let (out, taken) = taken(&mut Messages::new(true, 1 << 20), &bytes, piece, pass);
-        prop_assert_eq!((out, taken.halt), (Vec::new(), Some(Halt::Violation(Violation::NotText))));
+    fn what_comes_to_the_same_bytes_is_judged_the_same_in_any_pieces(
+        bytes: Vec<u8>,
+        piece in 1usize..20,
+        masked: bool,
+    ) {
+        let (one, two) = (taken(masked, &bytes, piece), taken(masked, &bytes, bytes.len().max(1)));
+        prop_assert_eq!(one, two);
+    }
+
+    #[test]
+    fn frames_of_any_order_are_judged_the_same_in_any_pieces(
+        frames in prop::collection::vec((prop::sample::select(vec![0u8, 1, 2, 0x80, 0x81, 0x82, 0x88, 0x89, 0x8a, 0x83]), prop::collection::vec(any::<u8>(), 0..130)), 1..8),
+        piece in 1usize..200,
+    ) {
+        let bytes: Vec<u8> = frames.iter().flat_map(|(first, payload)| frame(*first, payload, Some(KEY))).collect();
+        let (one, two) = (taken(true, &bytes, piece), taken(true, &bytes, bytes.len()));
+        prop_assert_eq!(&one, &two);
+        // What goes on is right for whoever gets it.
+        let (again, found) = taken(true, &one.0, piece);
+        prop_assert_eq!(found.halt, None);
+        if !again.windows(9).any(|bytes| bytes == b"replaced ") {
+            prop_assert_eq!(again, one.0);
+        }
     }
 }
 
 #[test]
-fn what_must_not_be_sent_is_told_and_what_came_before_goes_on() {
-    let key = Some(KEY);
-    let good = frame(0x81, b"good", key);
-    let cases: &[(&[u8], Violation)] = &[
-        (b"\x81\x01a", Violation::Unmasked),
-        (&frame(0xc1, b"a", key), Violation::Reserved),
-        (&frame(0x83, b"a", key), Violation::Reserved),
-        (&frame(0x09, b"a", key), Violation::Control),
-        (&frame(0x80, b"a", key), Violation::Fragments),
-        (&[frame(0x01, b"a", key), frame(0x81, b"b", key)].concat(), Violation::Fragments),
-        (&frame(0x81, b"\xff", key), Violation::NotText),
-        (&[frame(0x01, b"\xe2\x82", key), frame(0x80, b"", key)].concat(), Violation::NotText),
-        (&frame(0x88, b"\x03\xed", key), Violation::Close),
-        (&frame(0x81, b"12345", key), Violation::TooLong),
-        (&[frame(0x02, b"1234", key), frame(0x80, b"5", key)].concat(), Violation::TooLong),
-    ];
-    for (bytes, violation) in cases {
-        assert_eq!(halted(&[&good, *bytes].concat(), 4), (good.clone(), Some(*violation)), "{bytes:?}");
+fn what_must_not_be_sent_is_told() {
+    assert_eq!(violation(b"\x81\x81abcdx"), Some(Violation::Masked));
+    assert_eq!(halted(true, b"\x81\x01a"), Some(Halt::Violation(Violation::Unmasked)));
+    assert_eq!(violation(&frame(0xc1, b"a", None)), Some(Violation::Reserved));
+    assert_eq!(violation(&frame(0x80, b"a", None)), Some(Violation::Fragments));
+    let within = [frame(0x02, b"a", None), frame(0x82, b"b", None)].concat();
+    assert_eq!(violation(&within), Some(Violation::Fragments));
+    assert_eq!(violation(&frame(0x09, b"", None)), Some(Violation::Control));
+    assert_eq!(violation(&frame(0x88, b"\x03\xed", None)), Some(Violation::Close));
+    assert_eq!(violation(&frame(0x81, b"\xff", None)), Some(Violation::NotText));
+    let torn = [frame(0x01, b"\xe2\x82", None), frame(0x80, b"", None)].concat();
+    assert_eq!(violation(&torn), Some(Violation::NotText));
+    assert_eq!(violation(b"\x82\x7e\0\x01a"), Some(Violation::Length));
+}
+
+#[test]
+fn what_is_no_text_is_told_before_its_message_is_whole() {
+    // Of a message of a hundred bytes the third is wrong.
+    assert_eq!(violation(b"\x81\x64ab\xff"), Some(Violation::NotText));
+    assert_eq!(violation(b"\x01\x02a\xe2\x80\x01x"), Some(Violation::NotText));
+    assert_eq!(violation(b"\x81\x64ab\xe2\x82"), None, "it may still become text");
+}
+
+#[test]
+fn a_message_that_is_too_long_is_told_by_its_header() {
+    assert_eq!(violation(b"\x82\x7f\0\0\0\0\x7f\xff\xff\xff"), Some(Violation::TooLong));
+    let half = vec![b'x'; LIMIT / 2 + 1];
+    let fragments = [frame(0x02, &half, None), frame(0x80, &half, None)].concat();
+    assert_eq!(violation(&fragments), Some(Violation::TooLong));
+    assert_eq!(violation(&frame(0x82, &vec![b'x'; LIMIT], None)), None);
+}
+
+#[test]
+fn memory_is_taken_for_what_has_come_and_not_for_what_is_announced() {
+    let mut messages = Messages::new(false, 1 << 30);
+    let mut piece = *b"\x82\x7f\0\0\0\0\x3f\xff\xff\xffx";
+    messages.take(&mut piece, &mut Output::default(), &mut judge);
+    let Some(Body::Binary(bytes)) = messages.held.map(|held| held.body) else { panic!("it is held") };
+    assert!(bytes.capacity() <= 1 << 17, "{}", bytes.capacity());
+}
+
+#[test]
+fn what_came_before_a_halt_goes_on_and_nothing_behind_it() {
+    let before = [frame(0x81, b"one", None), frame(0x89, b"p", None)].concat();
+    for (bad, halt) in [
+        (frame(0x81, b"close", None), Halt::Ruled(Arc::new(Closing { code: 1008, reason: String::new() }))),
+        (frame(0x81, b"long", None), Halt::Violation(Violation::TooLong)),
+        (frame(0x83, b"", None), Halt::Violation(Violation::Reserved)),
+    ] {
+        let bytes = [&before[..], &bad, &frame(0x81, b"two", None)].concat();
+        for piece in [1, bytes.len()] {
+            let (out, found) = taken(false, &bytes, piece);
+            assert_eq!((out, found.halt), (before.clone(), Some(halt.clone())));
+        }
     }
-    assert_eq!(halted(b"\x82\xff\0\0\0\x7f\0\0\0\0\0\0\0\0", 1 << 30).1, Some(Violation::TooLong));
-    let (_, taken) = taken(&mut Messages::new(false, 9), &good, usize::MAX, pass);
-    assert_eq!(taken.halt, Some(Halt::Violation(Violation::Masked)));
 }
 
 #[test]
-fn a_message_may_have_as_many_bytes_as_are_allowed() {
-    let whole = frame(0x82, b"1234", Some(KEY));
-    assert_eq!(halted(&whole, 4), (whole, None));
-    let parts = [frame(0x02, b"12", Some(KEY)), frame(0x80, b"34", Some(KEY))].concat();
-    assert_eq!(halted(&parts, 4), (frame(0x82, b"1234", Some(KEY)), None));
-}
-
-#[test]
-fn what_a_rule_makes_too_long_closes_and_is_not_the_peers_fault() {
-    let bytes = [frame(0x81, b"a", None), frame(0x81, b"ab", None)].concat();
-    let (out, taken) = taken(&mut Messages::new(false, 4), &bytes, usize::MAX, |message| match message {
-        Message::Text(text) => Verdict::Pass(Message::Text(Cow::Owned(text.repeat(3)))),
-        binary @ Message::Binary(_) => Verdict::Pass(binary),
-    });
-    assert_eq!(out, frame(0x81, b"aaa", None));
-    assert!(matches!(taken.halt, Some(Halt::Ruled(closing)) if closing.code == 1009));
-}
-
-#[test]
-fn after_much_of_its_own_the_rest_waits() {
-    let one = frame(0x82, b"a", None);
-    let mut bytes = one.repeat(1000);
-    let mut messages = Messages::new(false, 1 << 20);
-    let (mut at, mut turns, mut out) = (0, 0, 0);
-    while at < bytes.len() {
-        let mut output = Output::default();
-        let taken = messages.take(&mut bytes[at..], &mut output, &mut |_: Message<'_>| {
-            Verdict::Pass(Message::Binary(Cow::Owned(vec![7; 4000])))
-        });
-        let went = output.parts(&bytes[at..]).concat().len();
-        assert!(went < 256 * 1024 + 4010, "{went} bytes at once");
-        (at, turns, out) = (at + taken.used, turns + 1, out + went);
-    }
-    assert_eq!(out, 1000 * 4004);
-    assert!(turns > 10, "it was taken in {turns} turns");
-}
-
-#[test]
-fn a_close_frame_that_is_withheld_ends_what_goes_on_all_the_same() {
+fn a_close_that_is_kept_does_not_go_on_and_what_comes_before_it_does() {
     let bytes =
-        [frame(0x81, b"last", None), frame(0x88, b"\x03\xe8", None), frame(0x81, b"late", None)].concat();
-    for piece in [1, 5, usize::MAX] {
-        let mut messages = Messages::new(false, 9);
-        messages.withhold_close();
-        let (out, taken) = taken(&mut messages, &bytes, piece, pass);
-        assert_eq!((out, taken.close), (frame(0x81, b"last", None), Some(Some(1000))));
-        assert!(!messages.is_closed(), "none has gone on");
+        [frame(0x81, b"answer", None), frame(0x88, b"\x03\xe8", None), frame(0x81, b"late", None)].concat();
+    for piece in [1, bytes.len()] {
+        let mut messages = Messages::new(false, LIMIT);
+        messages.keep_close();
+        let (mut out, mut close) = (Vec::new(), None);
+        for piece in bytes.clone().chunks_mut(piece) {
+            let mut output = Output::default();
+            let taken = messages.take(piece, &mut output, &mut judge);
+            close = close.or(taken.close);
+            out.extend(output.parts(piece).concat());
+        }
+        assert_eq!((out, close), (frame(0x81, b"answer", None), Some(Some(1000))));
+        assert!(!messages.is_closed(), "another one may be put there");
     }
+}
+
+#[test]
+fn a_message_that_lies_whole_in_what_was_read_is_not_copied() {
+    let mut bytes: Vec<u8> = (0..100u8).flat_map(|n| frame(0x82, &[n; 300], Some(KEY))).collect();
+    let before = bytes.clone();
+    let mut output = Output::default();
+    Messages::new(true, LIMIT).take(&mut bytes, &mut output, &mut |message| Verdict::Pass(message));
+    assert_eq!(output.parts(&bytes), [&b""[..], &before]);
 }

@@ -27,7 +27,7 @@ const QUEUE: usize = 64;
 
 /// Commits in groups what memory then keeps.
 #[derive(Debug)]
-struct Grouped {
+pub(crate) struct Grouped {
     kept: Arc<Kept>,
     queue: mpsc::Sender<Work>,
     /// The task of the engine: it ends with it.
@@ -52,7 +52,7 @@ enum Work {
 }
 
 impl Grouped {
-    fn new(settings: StoreSettings) -> Self {
+    pub(crate) fn new(settings: StoreSettings) -> Self {
         let memory = Memory::new(Epoch(8), settings);
         let untold = Arc::<Mutex<Vec<Arc<Chunk>>>>::default();
         let committed = Arc::clone(&untold);

@@ -10,16 +10,23 @@ use std::{
 use shared::Seq;
 
 use super::{
-    Shared, checkpoint,
+    Shared,
+    checkpoint::{self, Saved},
     index::{self, Index, Of},
+    queue::{Queue, Work},
     record::{self, Context, HEADER, Sort},
     segment::{self, START, Segment},
     state::{Sealed, State},
     volume,
 };
 
-/// So many neighbours are made one, if all of them together are no more than half of a segment.
-const NEIGHBOURS: usize = 8;
+/// So many neighbours are made one, if all of them together are no more than half of a segment. The short logs of tests
+/// have such ones too.
+const NEIGHBOURS: usize = if cfg!(test) { 2 } else { 8 };
+/// A file that holds room: on a full disk it is given up, since to free space a checkpoint has to be written first.
+const RESERVE: &str = "reserve";
+/// Bytes of it at least.
+const RESERVED: usize = 256 * 1024;
 /// Bytes that are written at a time.
 const PIECE: usize = 1 << 20;
 
@@ -27,7 +34,9 @@ const PIECE: usize = 1 << 20;
 #[derive(Debug)]
 pub(super) enum Care {
     /// A segment was sealed; the checkpoint, if there is a new one, belongs behind it.
-    Sealed { number: u64, checkpoint: Option<Vec<u8>> },
+    Sealed { number: u64, checkpoint: Option<Saved> },
+    /// A checkpoint was made.
+    Checkpoint(Saved),
     /// Something may be gone.
     Trimmed,
     /// The store ends.
@@ -38,37 +47,119 @@ pub(super) enum Care {
 #[derive(Debug)]
 pub(super) struct Caring {
     shared: Arc<Shared>,
+    queue: Arc<Queue>,
     /// Segments below this are not needed to know the state.
     checkpointed: u64,
+    /// Up to where each channel's messages are gone, as the checkpoint on the disk says it. Nothing else is removed: a
+    /// hole has to be known before it is there.
+    gone: HashMap<u32, Seq>,
+    /// Bytes of the last checkpoint.
+    size: usize,
+    /// The reserve is there.
+    reserved: bool,
+    /// Sealed segments that have no index beside them yet.
+    unindexed: BTreeSet<u64>,
     /// Segments that can't be read: they stay as they are.
     damaged: BTreeSet<u64>,
 }
 
 impl Caring {
-    pub(super) fn new(shared: Arc<Shared>, checkpointed: u64) -> Self {
-        Self { shared, checkpointed, damaged: BTreeSet::new() }
+    /// Nothing is removed before the first checkpoint of this run.
+    pub(super) fn new(shared: Arc<Shared>, queue: Arc<Queue>) -> Self {
+        Self {
+            shared,
+            queue,
+            checkpointed: 0,
+            gone: HashMap::new(),
+            size: 0,
+            reserved: false,
+            unindexed: BTreeSet::new(),
+            damaged: BTreeSet::new(),
+        }
     }
 
     pub(super) fn run(mut self, tasks: &mpsc::Receiver<Care>) {
+        self.keep_reserve();
         while let Ok(care) = tasks.recv() {
             let outcome = match care {
                 Care::Sealed { number, checkpoint } => {
-                    self.finish(number, checkpoint.as_deref()).and_then(|()| self.reclaim())
+                    self.unindexed.insert(number);
+                    checkpoint.map_or(Ok(()), |checkpoint| self.give_back(checkpoint))
                 }
-                Care::Trimmed => self.reclaim(),
+                Care::Checkpoint(checkpoint) => self.give_back(checkpoint),
+                Care::Trimmed => {
+                    if self.shared.state().has_dead() {
+                        self.queue.push(Work::Save);
+                    }
+                    Ok(())
+                }
                 Care::End(done) => {
                     let _ = done.send(());
                     return;
                 }
             };
-            if let Err(error) = outcome {
+            if let Err(error) = outcome.and_then(|()| self.finish_all()) {
                 tracing::warn!("space of what is gone is not given back yet: {error}");
             }
         }
     }
 
-    /// Writes the index of a segment that was sealed, and the checkpoint behind it.
-    fn finish(&mut self, number: u64, checkpoint: Option<&[u8]>) -> io::Result<()> {
+    /// Writes a checkpoint, and gives the space back that it knows to be free; where there is none for that, from the
+    /// reserve.
+    fn give_back(&mut self, checkpoint: Saved) -> io::Result<()> {
+        self.size = checkpoint.bytes.len();
+        let outcome = match self.save(&checkpoint) {
+            Err(error) if error.kind() == io::ErrorKind::StorageFull && self.give_reserve_up() => {
+                self.save(&checkpoint)
+            }
+            outcome => outcome,
+        };
+        outcome?;
+        self.checkpointed = self.checkpointed.max(checkpoint.segment);
+        self.gone = checkpoint.gone;
+        let outcome = match self.reclaim() {
+            Err(error) if error.kind() == io::ErrorKind::StorageFull && self.give_reserve_up() => {
+                self.reclaim()
+            }
+            outcome => outcome,
+        };
+        self.keep_reserve();
+        outcome
+    }
+
+    /// Whether there was a reserve.
+    fn give_reserve_up(&mut self) -> bool {
+        std::mem::take(&mut self.reserved) && self.shared.volume.remove(RESERVE).is_ok()
+    }
+
+    /// Holds room for two checkpoints. Where there is none it can't be helped now.
+    fn keep_reserve(&mut self) {
+        if self.reserved {
+            return;
+        }
+        let bytes = vec![0; RESERVED.max(2 * self.size)];
+        let held = self
+            .shared
+            .volume
+            .create(RESERVE)
+            .and_then(|blob| blob.write_at(&bytes, 0).and_then(|()| blob.sync()));
+        self.reserved = held.is_ok();
+        if !self.reserved {
+            let _ = self.shared.volume.remove(RESERVE);
+        }
+    }
+
+    /// Writes the indices that are not there yet.
+    fn finish_all(&mut self) -> io::Result<()> {
+        while let Some(number) = self.unindexed.first().copied() {
+            self.finish(number)?;
+            self.unindexed.remove(&number);
+        }
+        Ok(())
+    }
+
+    /// Writes the index of a segment that was sealed.
+    fn finish(&self, number: u64) -> io::Result<()> {
         let sealed = self.shared.state().segment(number);
         if let Some(segment) = sealed {
             let index = self.write_index(&segment.index, segment.of())?;
@@ -80,11 +171,11 @@ impl Caring {
                 kept.segment = finished;
             }
         }
-        if let Some(checkpoint) = checkpoint {
-            volume::replace(&*self.shared.volume, checkpoint::NAME, checkpoint)?;
-            self.checkpointed = self.checkpointed.max(number + 1);
-        }
         Ok(())
+    }
+
+    fn save(&self, checkpoint: &Saved) -> io::Result<()> {
+        volume::replace(&*self.shared.volume, checkpoint::NAME, &checkpoint.bytes)
     }
 
     fn write_index(&self, index: &Index, of: Of) -> io::Result<Index> {
@@ -96,7 +187,8 @@ impl Caring {
     /// Removes segments of which nothing is kept; where more than half is gone over all, takes together what is kept.
     fn reclaim(&mut self) -> io::Result<()> {
         loop {
-            if let Some(segment) = self.shared.state().remove_dead(self.checkpointed) {
+            let dead = self.shared.state().remove_dead(self);
+            if let Some(segment) = dead {
                 self.remove(segment.number)?;
                 continue;
             }
@@ -104,8 +196,30 @@ impl Caring {
             if run.is_empty() {
                 return Ok(());
             }
-            self.rewrite(&run)?;
+            self.rewrite(&run).inspect_err(|_| self.drop_drafts())?;
         }
+    }
+
+    /// What was begun and not finished takes space.
+    fn drop_drafts(&self) {
+        for name in self.shared.volume.list().unwrap_or_default() {
+            if name.ends_with(".log.new") || name.ends_with(".idx.new") {
+                let _ = self.shared.volume.remove(&name);
+            }
+        }
+    }
+
+    /// How many bytes would be left of a segment at most, if it may be written anew at all.
+    fn may(&self, segment: &Segment) -> Option<u64> {
+        if segment.through >= self.checkpointed || self.damaged.contains(&segment.number) {
+            return None;
+        }
+        // A channel that the checkpoint does not know was forgotten.
+        let left = segment
+            .index
+            .parts()
+            .filter(|(id, part)| self.gone.get(id).is_some_and(|gone| part.last > *gone));
+        Some(left.map(|(_, part)| part.bytes).sum())
     }
 
     fn remove(&self, number: u64) -> io::Result<()> {
@@ -119,10 +233,7 @@ impl Caring {
     /// Writes one segment with what is kept of neighbours, in their order, in place of the first of them.
     fn rewrite(&mut self, run: &[Arc<Segment>]) -> io::Result<()> {
         let (Some(first), Some(last)) = (run.first(), run.last()) else { return Ok(()) };
-        let gone: HashMap<u32, Seq> = {
-            let state = self.shared.state();
-            state.channels.iter().map(|(id, channel)| (*id, channel.gone_through)).collect()
-        };
+        let gone = &self.gone;
         let volume = &*self.shared.volume;
         let name = segment::file_name(first.number);
         let draft = format!("{name}{}", volume::DRAFT);
@@ -189,48 +300,55 @@ impl State {
         self.segments.get_mut(at)
     }
 
-    /// Takes out a segment below that number of which nothing is kept.
-    fn remove_dead(&mut self, below: u64) -> Option<Arc<Segment>> {
-        let dead = |kept: &Sealed| kept.live == 0 && kept.segment.through < below;
-        let at = self.segments.iter().position(dead)?;
+    /// Whether nothing is kept of some segment.
+    fn has_dead(&self) -> bool {
+        self.segments.iter().any(|kept| kept.live == 0)
+    }
+
+    /// Takes out a segment of which nothing is kept.
+    fn remove_dead(&mut self, caring: &Caring) -> Option<Arc<Segment>> {
+        let at =
+            self.segments.iter().position(|kept| kept.live == 0 && caring.may(&kept.segment) == Some(0))?;
         self.segments.remove(at).map(|kept| kept.segment)
     }
 
     /// Neighbours that should be one segment, or a single one that should be smaller.
     fn worth_rewriting(&self, caring: &Caring) -> Vec<Arc<Segment>> {
         let size = u64::from(caring.shared.settings.segment);
-        let sealed: Vec<&Sealed> = self.segments.iter().collect();
-        let may = |kept: &&&Sealed| {
-            kept.segment.through < caring.checkpointed && !caring.damaged.contains(&kept.segment.number)
-        };
         let mut run: Vec<Arc<Segment>> = Vec::new();
-        let mut live = 0;
-        for kept in &sealed {
-            if !may(&kept) || live + kept.live > size / 2 {
+        let mut together = 0;
+        for segment in self.segments.iter().map(|kept| &kept.segment) {
+            let left = caring.may(segment).unwrap_or(u64::MAX);
+            if left > size / 2 {
                 run.clear();
-                live = 0;
-                if !may(&kept) || kept.live > size / 2 {
-                    continue;
-                }
+                together = 0;
+                continue;
             }
-            live += kept.live;
-            run.push(Arc::clone(&kept.segment));
+            if together + left > size / 2 {
+                run.clear();
+                together = 0;
+            }
+            together += left;
+            run.push(Arc::clone(segment));
             if run.len() == NEIGHBOURS {
                 return run;
             }
         }
-        let total: u64 = sealed.iter().map(|kept| u64::from(kept.segment.length)).sum();
-        let live: u64 = sealed.iter().map(|kept| kept.live).sum();
+        let total: u64 = self.segments.iter().map(|kept| u64::from(kept.segment.length)).sum();
+        let live: u64 = self.segments.iter().map(|kept| kept.live).sum();
         if total <= 2 * live + size {
             return Vec::new();
         }
-        let emptier =
-            sealed.iter().filter(may).filter(|kept| 2 * kept.live <= u64::from(kept.segment.length));
-        let emptiest = emptier.min_by_key(|kept| {
+        let emptier = self.segments.iter().filter_map(|kept| {
+            let left = caring.may(&kept.segment)?;
             // In thousandths.
-            kept.live * 1000 / u64::from(kept.segment.length)
+            let share = left * 1000 / u64::from(kept.segment.length);
+            (share <= 500).then_some((share, &kept.segment))
         });
-        emptiest.map(|kept| vec![Arc::clone(&kept.segment)]).unwrap_or_default()
+        emptier
+            .min_by_key(|(share, _)| *share)
+            .map(|(_, segment)| vec![Arc::clone(segment)])
+            .unwrap_or_default()
     }
 
     /// Has one segment stand for neighbours.

@@ -7,8 +7,9 @@ use shared::{ChannelId, Seq, receiver::GapReason};
 use super::{index::Entry, record::Header};
 use crate::store::{Durability, Hole, Retention, chunk::Chunk};
 
-/// Crashes that are remembered of a channel.
-const CRASHES: usize = 64;
+/// Crashes that are remembered of a channel, those with messages between them: a receiver that comes back from before
+/// that many is not told what they may have cost.
+const CRASHES: usize = 4096;
 
 /// A channel of the log.
 #[derive(Debug, Clone)]
@@ -106,12 +107,15 @@ impl Channel {
 
     /// Nobody knows whether there were messages behind the last one and up to that seq.
     pub(super) fn note_crash(&mut self, through: Seq) {
-        if self.crashes.len() == CRASHES {
-            // Two become one: a receiver that was between them is told of more than it may have missed.
-            let later = self.crashes.remove(1);
-            self.crashes[0] = Crash { last: self.crashes[0].last, ..later };
+        let crash = Crash { last: self.last, through, next: Seq::ZERO };
+        match self.crashes.last_mut() {
+            // Nothing came between: what one and the other may have cost is one hole.
+            Some(before) if before.last == crash.last => *before = crash,
+            _ => self.crashes.push(crash),
         }
-        self.crashes.push(Crash { last: self.last, through, next: Seq::ZERO });
+        if self.crashes.len() > CRASHES {
+            self.crashes.remove(0);
+        }
     }
 
     /// Whether everything in memory is everything after a seq.
@@ -147,7 +151,8 @@ impl Channel {
     pub(super) fn hole(&self, after: Seq) -> Option<Hole> {
         let gone = self.gone_through.max(after);
         let (mut through, mut next, mut reason) = (gone, self.first, GapReason::Retention);
-        for crash in self.crashes.iter().filter(|crash| crash.through > after && crash.through > gone) {
+        let first = self.crashes.partition_point(|crash| crash.through <= gone);
+        for crash in &self.crashes[first..] {
             // Behind messages that are kept a crash has its turn when those were read.
             if crash.last > through {
                 break;
@@ -164,7 +169,8 @@ impl Channel {
     /// Where a page that begins after a position has to end: before what a crash may have cost.
     pub(super) fn until(&self, after: Seq) -> Option<Seq> {
         let from = after.max(self.gone_through);
-        self.crashes.iter().map(|crash| crash.last).find(|last| *last > from)
+        let first = self.crashes.partition_point(|crash| crash.last <= from);
+        self.crashes.get(first).map(|crash| crash.last)
     }
 }
 
@@ -172,4 +178,32 @@ impl Channel {
 pub(super) fn is_past(time: u64, span: Duration, now: u64) -> bool {
     let span = u64::try_from(span.as_micros()).unwrap_or(u64::MAX);
     time.saturating_add(span) < now
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_however_many_crashes_each_may_have_cost_what_lay_behind_its_last_message_and_nothing_else() {
+        let everything = Retention { bytes: u64::MAX, messages: None, age: None };
+        let mut channel = Channel::new("c".parse().unwrap(), Durability::Memory, everything);
+        channel.first = Seq(1);
+        for round in 0..300u64 {
+            // A message in every third round; then a crash that may have cost up to nine more.
+            let seq = Seq(round * 10 + 1);
+            if round % 3 == 0 {
+                channel.note_next(seq);
+                channel.last = seq;
+            }
+            channel.note_crash(Seq(round * 10 + 10));
+        }
+        assert_eq!(channel.crashes.len(), 100, "those without a message between are one");
+        for message in (0..300u64).step_by(3).map(|round| round * 10 + 1) {
+            let hole = channel.hole(Seq(message)).unwrap();
+            assert_eq!((hole.through, hole.before), (Seq(message + 29), Seq(message + 30)), "{message}");
+            assert_eq!(hole.reason, GapReason::Crash);
+            assert_eq!(channel.until(Seq(message - 1)), Some(Seq(message)));
+        }
+    }
 }

@@ -4,7 +4,7 @@
 //! All numbers are little-endian. The file is replaced as a whole; a CRC-32 of everything behind it tells whether it is
 //! what was written.
 
-use std::io;
+use std::{collections::HashMap, io};
 
 use bytes::{Buf as _, BufMut as _};
 use shared::{ChannelId, Seq, sender::ProducerId};
@@ -34,6 +34,19 @@ pub(super) struct Checkpoint {
     pub(super) crashes: Vec<(Seq, Seq)>,
     pub(super) channels: Vec<(u32, Known)>,
     pub(super) producers: Vec<Producer>,
+    /// The sealed segments of which something is kept: they have to be there.
+    pub(super) segments: Vec<u64>,
+}
+
+/// A checkpoint that is to be written.
+#[derive(Debug)]
+pub(super) struct Saved {
+    /// The file.
+    pub(super) bytes: Vec<u8>,
+    /// In which segment it belongs: those before are not needed to know the state.
+    pub(super) segment: u64,
+    /// Up to where each channel's messages are gone, as it says.
+    pub(super) gone: HashMap<u32, Seq>,
 }
 
 /// Where in the log a checkpoint belongs.
@@ -109,6 +122,9 @@ impl Checkpoint {
                 out.put_u64_le(seq.0);
             }
         }
+        let kept: Vec<_> = state.segments.iter().filter(|kept| kept.live > 0).collect();
+        put_count(&mut out, kept.len());
+        kept.iter().for_each(|kept| out.put_u64_le(kept.segment.number));
         let crc = crc32fast::hash(&out[12..]);
         out[8..12].copy_from_slice(&crc.to_le_bytes());
         out
@@ -152,7 +168,8 @@ impl Checkpoint {
                 })?,
             })
         })?;
-        Some(Self { at, head, mark, time, next_id, crashes, channels, producers })
+        let segments = take_each(rest, |rest| Some(rest.get_u64_le()))?;
+        Some(Self { at, head, mark, time, next_id, crashes, channels, producers, segments })
     }
 }
 

@@ -25,6 +25,8 @@ pub(super) struct Examination {
     pub(super) segments: Vec<Examined>,
     pub(super) names: HashMap<u32, ChannelId>,
     pub(super) channels: BTreeMap<u32, Seen>,
+    /// Up to where retention let go, as the checkpoint knows it.
+    gone: HashMap<u32, Seq>,
     pub(super) messages: u64,
     pub(super) findings: Vec<Finding>,
 }
@@ -125,6 +127,7 @@ impl Examination {
             Some(checkpoint) => {
                 let names = checkpoint.channels.iter().map(|(id, known)| (*id, known.name.clone()));
                 all.names.extend(names);
+                all.gone = checkpoint.channels.iter().map(|(id, known)| (*id, known.gone_through)).collect();
             }
             None => all.findings.push(Finding::Missing { file: super::checkpoint::NAME }),
         }
@@ -229,7 +232,9 @@ impl Examination {
         let known = seen.messages > 0 || seen.last > Seq::ZERO;
         let (last, count) = (seen.last, header.ordinal.saturating_sub(seen.messages));
         *seen = Seen { last: header.last(), messages: header.ordinal + u64::from(header.count) };
-        if known && header.prev > last && count > 0 {
+        // What retention let go may be gone in any places.
+        let gone = self.gone.get(&header.channel).copied().unwrap_or(Seq::ZERO);
+        if known && header.prev > last.max(gone) && count > 0 {
             self.lose(header.channel, count, last, Some(header.first));
         }
     }

@@ -25,9 +25,24 @@ struct Place {
 }
 
 impl Shared {
+    /// The page of a selection that begins after a position, if all of it can be had without waiting for the disk.
+    pub(super) fn read_at_once(
+        &self,
+        selection: &Selection,
+        after: Seq,
+        job: &Job,
+    ) -> io::Result<Option<Page>> {
+        let found = match job.run(selection, &|ids| self.names(ids), &self.lately) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
+            found => found?,
+        };
+        let page = self.state().page(selection, after, found);
+        Ok(Some(page).filter(|page| !page.chunks.is_empty()))
+    }
+
     /// The page of a selection that begins after a position, of which a part is to be read.
     pub(super) fn read(&self, selection: &Selection, after: Seq, bytes: u64, job: Job) -> io::Result<Page> {
-        let mut job = job;
+        let mut job = job.patient();
         for _ in 0..STRETCHES {
             let found = job.run(selection, &|ids| self.names(ids), &self.lately)?;
             let state = self.state();
@@ -37,7 +52,7 @@ impl Shared {
             }
             // Nothing of it is wanted, or it went meanwhile.
             match state.plan(selection, page.through.max(after), bytes) {
-                Plan::Read(next) => job = next,
+                Plan::Read(next) => job = next.patient(),
                 Plan::Given(next) => return Ok(Page { holes: page.holes, ..next }),
             }
         }

@@ -13,7 +13,7 @@ use shared::{ChannelId, Seq};
 use super::{
     record::{HEADER, Header, Sort},
     segment::START,
-    volume::{self, Blob, Volume},
+    volume::{self, Blob, Patience, Volume},
 };
 
 /// Bytes of a segment between two landmarks; the small segments of tests have several too.
@@ -209,15 +209,27 @@ impl Index {
 
     /// The entries of a channel, those with these indices.
     pub(super) fn entries(&self, channel: u32, from: usize, to: usize) -> io::Result<Vec<Entry>> {
+        self.entries_with(channel, from, to, Patience::Wait)
+    }
+
+    /// The same, if they can be had so fast.
+    pub(super) fn entries_with(
+        &self,
+        channel: u32,
+        from: usize,
+        to: usize,
+        patience: Patience,
+    ) -> io::Result<Vec<Entry>> {
         let Some(part) = self.parts.get(&channel) else { return Ok(Vec::new()) };
         let to = to.min(part.chunks());
         match (&part.entries, &self.file) {
             (Entries::Memory(entries), _) => Ok(entries.get(from..to).unwrap_or_default().to_vec()),
             (Entries::File { start, .. }, Some(file)) => {
                 let mut bytes = vec![0; to.saturating_sub(from) * ENTRY];
-                file.read_exact_at(
+                file.read_exact_with(
                     &mut bytes,
                     self.entries_at + (u64::from(*start) + from as u64) * ENTRY as u64,
+                    patience,
                 )?;
                 Ok(bytes.chunks_exact(ENTRY).map(take_entry).collect())
             }
@@ -227,6 +239,11 @@ impl Index {
 
     /// The index of the first entry of a channel with messages after a seq.
     pub(super) fn position(&self, channel: u32, after: Seq) -> io::Result<usize> {
+        self.position_with(channel, after, Patience::Wait)
+    }
+
+    /// The same, if it can be had so fast.
+    pub(super) fn position_with(&self, channel: u32, after: Seq, patience: Patience) -> io::Result<usize> {
         let Some(part) = self.parts.get(&channel) else { return Ok(0) };
         if after < part.first {
             return Ok(0);
@@ -235,12 +252,12 @@ impl Index {
         // The last steps are one read.
         while to - from > 128 {
             let middle = from.midpoint(to);
-            match self.entries(channel, middle, middle + 1)?.first() {
+            match self.entries_with(channel, middle, middle + 1, patience)?.first() {
                 Some(entry) if entry.last() <= after => from = middle + 1,
                 _ => to = middle,
             }
         }
-        let entries = self.entries(channel, from, to)?;
+        let entries = self.entries_with(channel, from, to, patience)?;
         Ok(from + entries.partition_point(|entry| entry.last() <= after))
     }
 

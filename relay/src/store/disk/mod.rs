@@ -1,12 +1,14 @@
 //! The engine that keeps everything on disk: one log for all channels, in segments, with one sync for all that was
 //! appended meanwhile. The newest chunks are in memory too.
 //!
-//! - [`record`]: what the log consists of; [`segment`]: its files; [`index`]: where in them a channel's chunks are.
-//! - [`writer`]: a thread that commits in a [`group`] what stands in the [`queue`], at the [`end`] of the log; [`care`]:
+//! - `record`: what the log consists of; `segment`: its files; `index`: where in them a channel's chunks are.
+//! - `writer`: a thread that commits in a `group` what stands in the `queue`, at the `end` of the log; `care`:
 //!   one that gives space back.
-//! - [`state`], [`channel`]: what is known; [`reading`]: how pages come to be; [`finding`]: where to begin.
-//! - [`open`]: from the files to the state, with the [`checkpoint`] and the [`identity`]; [`volume`]: the directory.
-//! - [`examination`]: every byte looked at; [`repair`]: what `relay log` says and does.
+//! - `state`, `channel`: what is known; `reading`: how pages come to be, in memory of the `pool`; `finding`: where to
+//!   begin.
+//! - `open`: from the files to the state, with the `checkpoint`, the `identity` and a `replay` of what comes behind;
+//!   `volume`: the directory.
+//! - `examination`: every byte looked at; `repair`: what `relay log` says and does.
 
 mod care;
 mod channel;
@@ -18,10 +20,12 @@ mod group;
 mod identity;
 mod index;
 mod open;
+mod pool;
 mod queue;
 mod reading;
 mod record;
 mod repair;
+mod replay;
 mod segment;
 mod state;
 #[cfg(test)]
@@ -30,10 +34,11 @@ mod volume;
 mod writer;
 
 use std::{
+    collections::BTreeSet,
     fs::File,
     future::ready,
     io,
-    path::Path,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, mpsc},
     thread::JoinHandle,
     time::Duration,
@@ -59,6 +64,9 @@ use super::{
     Answer, Batch, Bounds, ChannelStore, Claim, Done, Durability, Page, ReadError, Refused, Retention,
     StoreSettings, Stored, Tail, Ticket, selection::Selection,
 };
+
+/// Damages that the log tells of, one by one.
+const NOTED: usize = 1000;
 
 /// What an engine with a disk is told besides.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -86,12 +94,15 @@ pub struct Disk {
 #[derive(Debug)]
 struct Shared {
     epoch: Epoch,
+    directory: PathBuf,
     volume: Arc<dyn Volume>,
     settings: DiskSettings,
     rules: Rules,
     state: Mutex<State>,
     lately: Lately,
     tail: Told,
+    /// Damage that the log tells of already.
+    noted: Mutex<BTreeSet<String>>,
 }
 
 /// Who is told of commits.
@@ -143,12 +154,14 @@ impl Disk {
         let Opened { epoch, state, producers, end, changed, unindexed } = opening.open()?;
         let shared = Arc::new(Shared {
             epoch,
+            directory: path.to_owned(),
             volume,
             settings: disk,
             rules,
             state: Mutex::new(state),
             lately: Lately::default(),
             tail: Told::default(),
+            noted: Mutex::default(),
         });
         let (care, tasks) = mpsc::channel();
         for number in unindexed {
@@ -177,8 +190,9 @@ impl Disk {
             flush: None,
             failed: None,
             full: false,
+            resting: None,
         };
-        let caring = Caring::new(Arc::clone(&shared), end.checkpointed);
+        let caring = Caring::new(Arc::clone(&shared), Arc::clone(&queue));
         let threads = vec![
             std::thread::Builder::new().name("relay-log".into()).spawn(|| writer.run())?,
             std::thread::Builder::new().name("relay-care".into()).spawn(move || caring.run(&tasks))?,
@@ -202,7 +216,7 @@ impl Disk {
         act: impl FnOnce(&Shared) -> io::Result<T> + Send + 'static,
     ) -> Answer<'static, T> {
         let shared = Arc::clone(&self.shared);
-        let done = tokio::task::spawn_blocking(move || act(&shared));
+        let done = tokio::task::spawn_blocking(move || act(&shared).inspect_err(|error| shared.note(error)));
         Box::pin(async move {
             match done.await {
                 Ok(outcome) => outcome.map_err(ReadError),
@@ -215,6 +229,17 @@ impl Disk {
 impl Shared {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Something could not be read: the log says so, once.
+    fn note(&self, error: &io::Error) {
+        let mut noted = self.noted.lock().unwrap_or_else(PoisonError::into_inner);
+        if noted.len() < NOTED && noted.insert(error.to_string()) {
+            let directory = self.directory.display();
+            tracing::error!(
+                "{error}: who wants to read that is closed. Stop the relay, and `relay log repair {directory}` says what is lost and goes on with the rest"
+            );
+        }
     }
 
     fn rules(&self, name: &ChannelId) -> (Durability, Retention) {
@@ -299,11 +324,21 @@ impl ChannelStore for Disk {
     }
 
     fn read(&self, selection: &Selection, after: Seq, bytes: u64) -> Answer<'_, Page> {
-        match self.shared.state().plan(selection, after, bytes) {
-            Plan::Given(page) => Box::pin(ready(Ok(page))),
-            Plan::Read(job) => {
+        let plan = self.shared.state().plan(selection, after, bytes);
+        let job = match plan {
+            Plan::Given(page) => return Box::pin(ready(Ok(page))),
+            Plan::Read(job) => job,
+        };
+        // What the system has in memory costs less than having another thread read it.
+        match self.shared.read_at_once(selection, after, &job) {
+            Ok(Some(page)) => Box::pin(ready(Ok(page))),
+            Ok(None) => {
                 let selection = selection.clone();
                 self.with_files(move |shared| shared.read(&selection, after, bytes, job))
+            }
+            Err(error) => {
+                self.shared.note(&error);
+                Box::pin(ready(Err(ReadError(error))))
             }
         }
     }

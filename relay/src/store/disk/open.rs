@@ -9,16 +9,14 @@ use std::{
     sync::Arc,
 };
 
-use bytes::BufMut as _;
 use shared::{ChannelId, Epoch, Seq};
 
 use super::{
-    channel::Channel,
     checkpoint::{self, At, Checkpoint},
-    examination::Examination,
     identity::Identity,
     index::{self, Index, Loaded},
-    record::{self, Found, HEADER, Header, Sort},
+    record::{HEADER, Header},
+    replay::{Replay, note_crash},
     segment::{self, START, Scan, Segment, Trouble},
     state::{Active, Limits, Sealed, State},
     volume::{self, Blob, DRAFT, Volume},
@@ -98,7 +96,6 @@ pub(super) struct End {
     pub(super) mark: Seq,
     /// What has to be written before anything else.
     pub(super) crash: Option<(Header, Vec<u8>)>,
-    pub(super) checkpointed: u64,
 }
 
 impl Opening<'_> {
@@ -159,6 +156,15 @@ impl Opening<'_> {
         let (last, at) = (*last, checkpoint.at);
         if at.segment > last {
             return Err(self.damaged(format!("{} is not there", segment::file_name(at.segment))));
+        }
+        // None behind the checkpoint can be gone, and of those before it none of which something was kept.
+        let there = |number: u64| {
+            files.range(..=number).next_back().is_some_and(|(_, (through, _))| *through >= number)
+        };
+        if let Some(missing) =
+            checkpoint.segments.iter().copied().chain(at.segment..=last).find(|n| !there(*n))
+        {
+            return Err(self.damaged(format!("{} is not there", segment::file_name(missing))));
         }
         let blob = Arc::clone(&files[&last].1);
         let mut state = State::empty(self.limits, Active::new(last, blob));
@@ -237,7 +243,6 @@ impl Opening<'_> {
             head: replay.head,
             mark: replay.mark.max(replay.head),
             crash: None,
-            checkpointed: at.segment,
         };
         if !clean && end.mark > end.head {
             end.crash = Some(note_crash(&mut state, end.head, end.mark));
@@ -302,7 +307,7 @@ impl Opening<'_> {
             Ok(()) => Ok(self.volume.open(&name)?),
             // It is still served; what comes has to wait for room.
             Err(error) if error.kind() == io::ErrorKind::StorageFull => {
-                self.volume.remove(&format!("{name}{DRAFT}"))?;
+                let _ = self.volume.remove(&format!("{name}{DRAFT}"));
                 state.active.blob.cut(scan.end.into())?;
                 state.active.blob.sync()?;
                 Ok(Arc::clone(&state.active.blob))
@@ -372,157 +377,3 @@ fn count_parts(state: &mut State, number: u64, index: &Index) -> io::Result<()> 
     }
     Ok(())
 }
-
-/// The last run ended without a word: seqs go on where none was ever given, and channels that may have lost messages
-/// remember it. The record of that.
-fn note_crash(state: &mut State, head: Seq, mark: Seq) -> (Header, Vec<u8>) {
-    let mut body = Vec::new();
-    let volatile = state.channels.iter().filter(|(_, channel)| channel.is_volatile()).map(|(id, _)| *id);
-    volatile.for_each(|id| body.put_u32_le(id));
-    crashed(state, head, mark, &body);
-    (Header { first: mark, prev: head, ..Header::of(Sort::Crash) }, body)
-}
-
-/// Notes a crash with the channels that it may have cost something; once, though a checkpoint and a record tell it.
-fn crashed(state: &mut State, head: Seq, through: Seq, ids: &[u8]) {
-    if state.crashes.last() == Some(&(head, through)) {
-        return;
-    }
-    for id in ids.as_chunks::<4>().0 {
-        if let Some(channel) = state.channels.get_mut(&u32::from_le_bytes(*id)) {
-            channel.note_crash(through);
-        }
-    }
-    state.crashes.push((head, through));
-}
-
-/// The state of a log that is repaired: what its checkpoint knew, if there is one, and its whole records.
-pub(super) struct Rebuilt {
-    state: State,
-    producers: Producers,
-    replay: Replay,
-    at: At,
-}
-
-impl Rebuilt {
-    /// `blob` is any segment of it.
-    pub(super) fn begin(found: &Examination, blob: Arc<dyn Blob>) -> Self {
-        let mut state = State::empty(Limits::NONE, Active::new(0, blob));
-        let mut producers = Producers::new(usize::MAX);
-        let checkpoint = found.checkpoint.clone().unwrap_or_default();
-        let at = checkpoint.at;
-        let replay = Replay::begin(checkpoint, &mut state, &mut producers, 0);
-        for (id, name) in &found.names {
-            replay.name(&mut state, *id, name.clone(), false);
-        }
-        Self { state, producers, replay, at }
-    }
-
-    /// One more record, which was at this place.
-    pub(super) fn record(&mut self, number: u64, offset: u32, found: &Found, body: &[u8]) {
-        if number > self.at.segment || number == self.at.segment && offset >= self.at.offset {
-            self.replay.record(&mut self.state, &mut self.producers, found, body);
-        }
-    }
-
-    /// The file for a log that ends there.
-    pub(super) fn checkpoint(mut self, end: At, found: &Examination) -> Vec<u8> {
-        for (id, channel) in &mut self.state.channels {
-            match found.channels.get(id) {
-                Some(seen) => (channel.last, channel.messages) = (seen.last, seen.messages),
-                None => (channel.gone_through, channel.gone) = (channel.last, channel.messages),
-            }
-            channel.crashes.clear();
-        }
-        self.state.crashes.clear();
-        let head = self.replay.head.max(found.head());
-        Checkpoint::encode(end, (head, head), &self.state, &self.producers)
-    }
-}
-
-/// The state as records change it.
-struct Replay {
-    head: Seq,
-    mark: Seq,
-    now: u64,
-}
-
-impl Replay {
-    /// The state at a checkpoint.
-    fn begin(checkpoint: Checkpoint, state: &mut State, producers: &mut Producers, now: u64) -> Self {
-        let Checkpoint { head, mark, time, next_id, crashes, channels, producers: known, .. } = checkpoint;
-        (state.time, state.next_id, state.crashes) = (time, next_id, crashes);
-        for (id, known) in channels {
-            let durability = Self::durability(known.volatile);
-            let mut channel = Channel::new(known.name.clone(), durability, EVERYTHING);
-            channel.retired = known.retired;
-            channel.newest = known.newest;
-            (channel.last, channel.last_time) = (known.last, known.last_time);
-            channel.messages = known.messages;
-            (channel.gone_through, channel.gone) = (known.gone_through, known.gone);
-            channel.crashes = known.crashes;
-            if known.gone_through > Seq::ZERO {
-                state.gone_through.insert(known.gone_through, id);
-            }
-            state.ids.insert(known.name, id);
-            state.channels.insert(id, channel);
-        }
-        for producer in known {
-            producers.remember(producer.id, producer.epoch, Some(producer.keep), producer.time.max(now));
-            for (channel, pseq, seq) in producer.stored {
-                if let Some(channel) = state.channels.get(&channel) {
-                    producers.remember_stored(producer.id, &channel.name, pseq, seq);
-                }
-            }
-        }
-        Self { head, mark, now }
-    }
-
-    /// What is known of how firmly a channel was kept: whether a crash can have cost it something.
-    fn durability(volatile: bool) -> Durability {
-        if volatile { Durability::Async { flush: std::time::Duration::ZERO } } else { Durability::Sync }
-    }
-
-    /// A channel has that number.
-    fn name(&self, state: &mut State, id: u32, name: ChannelId, volatile: bool) {
-        state.next_id = state.next_id.max(id + 1);
-        state.ids.insert(name.clone(), id);
-        let durability = Self::durability(volatile);
-        let channel = state.channels.entry(id);
-        channel.or_insert_with(|| Channel::new(name, durability, EVERYTHING)).durability = durability;
-    }
-
-    fn record(&mut self, state: &mut State, producers: &mut Producers, found: &Found, body: &[u8]) {
-        let header = &found.header;
-        match header.sort {
-            Sort::Chunk => {
-                self.head = self.head.max(header.last());
-                state.time = state.time.max(header.time);
-                let Some(channel) = state.channels.get_mut(&header.channel) else { return };
-                channel.replay(header);
-                if let Some((producer, epoch, _, last)) = record::stamp_of(header, body) {
-                    producers.remember(producer, epoch, None, header.time.max(self.now));
-                    producers.remember_stored(producer, &channel.name, last, header.last());
-                }
-            }
-            Sort::Channel => {
-                let Some((name, volatile)) = record::channel_of(body) else { return };
-                self.name(state, header.channel, name, volatile);
-            }
-            Sort::Claim => {
-                if let Some((producer, epoch, keep)) = record::claim_of(body) {
-                    producers.remember(producer, epoch, Some(keep), header.time.max(self.now));
-                }
-            }
-            Sort::Reserve => self.mark = self.mark.max(header.first),
-            Sort::Synced => {}
-            Sort::Crash => {
-                crashed(state, header.prev, header.first, body);
-                self.head = self.head.max(header.first);
-                self.mark = self.mark.max(header.first);
-            }
-        }
-    }
-}
-
-const EVERYTHING: Retention = Retention { bytes: u64::MAX, messages: None, age: None };

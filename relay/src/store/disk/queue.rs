@@ -31,6 +31,8 @@ pub(super) enum Work {
     Release(Claim, u64),
     /// Producers that were silent for too long at this time are forgotten.
     Expire(u64),
+    /// A checkpoint is written.
+    Save,
     /// The store ends.
     Close(oneshot::Sender<io::Result<()>>),
 }
@@ -84,7 +86,7 @@ impl Work {
                 HEADER + STAMP + CHANNEL + times + batch.messages.frames().len()
             }
             Self::Claim(..) => HEADER + STAMP,
-            Self::Open { .. } | Self::Release(..) | Self::Expire(_) | Self::Close(_) => 0,
+            Self::Open { .. } | Self::Release(..) | Self::Expire(_) | Self::Save | Self::Close(_) => 0,
         }
     }
 }

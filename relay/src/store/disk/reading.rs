@@ -7,10 +7,16 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use bytes::Bytes;
 use shared::{ChannelId, Seq};
 
-use super::{index::Entry, record, segment::Segment, state::State, volume::Blob};
+use super::{
+    index::Entry,
+    pool::Pool,
+    record,
+    segment::Segment,
+    state::State,
+    volume::{Blob, Patience},
+};
 use crate::store::{Page, chunk::Chunk, selection::Selection};
 
 /// Chunks in memory that reading a pattern looks at before it gives what it has: bounds the time of the lock.
@@ -38,6 +44,7 @@ pub(super) struct Job {
     after: Seq,
     until: Seq,
     bytes: u64,
+    patience: Patience,
 }
 
 enum Source {
@@ -67,7 +74,10 @@ pub(super) type Names = HashMap<u32, ChannelId>;
 
 /// Chunks that were read lately.
 #[derive(Debug, Default)]
-pub(super) struct Lately(Mutex<VecDeque<Block>>);
+pub(super) struct Lately {
+    blocks: Mutex<VecDeque<Block>>,
+    pool: Pool,
+}
 
 #[derive(Debug)]
 struct Block {
@@ -137,7 +147,14 @@ impl State {
             }
         };
         let part = Part::Channel { id, name: channel.name.clone(), entries };
-        Plan::Read(Job { source, part, after: from, until: until.unwrap_or(channel.last), bytes })
+        Plan::Read(Job {
+            source,
+            part,
+            after: from,
+            until: until.unwrap_or(channel.last),
+            bytes,
+            patience: Patience::None,
+        })
     }
 
     fn plan_pattern(&self, selection: &Selection, after: Seq, bytes: u64) -> Plan {
@@ -171,7 +188,7 @@ impl State {
             None => (end, index.last()),
         };
         let part = Part::Stretch { from, to, through };
-        Plan::Read(Job { source, part, after, until, bytes })
+        Plan::Read(Job { source, part, after, until, bytes, patience: Patience::None })
     }
 
     fn read_recent(&self, selection: &Selection, until: Option<Seq>, bytes: u64, page: &mut Page) {
@@ -225,9 +242,14 @@ impl Job {
         self.after
     }
 
+    /// It may wait for the disk.
+    pub(super) fn patient(self) -> Self {
+        Self { patience: Patience::Wait, ..self }
+    }
+
     /// Reads. `names` gives the channels' names.
     pub(super) fn run(
-        self,
+        &self,
         selection: &Selection,
         names: &dyn Fn(&[u32]) -> Names,
         lately: &Lately,
@@ -244,7 +266,7 @@ impl Job {
 
     /// Leaves out what was not asked for, and what is too much.
     fn cut(&self, selection: &Selection, found: Found) -> Found {
-        let all = matches!(self.part, Part::Channel { .. });
+        let all = matches!(self.part, Part::Channel { .. }) || selection.is_everything();
         let mut wanted: HashMap<ChannelId, bool> = HashMap::new();
         let (mut cost, mut chunks, mut through) = (0, Vec::new(), found.through.min(self.until));
         for chunk in found.chunks {
@@ -285,7 +307,7 @@ impl Job {
     ) -> io::Result<Found> {
         let segment = match &self.source {
             Source::Active { number, blob } => {
-                let chunks = read_entries(&**blob, *number, name, entries)?;
+                let chunks = read_entries((&lately.pool, self.patience), &**blob, *number, name, entries)?;
                 let through = chunks.last().map_or(self.after, |chunk| chunk.last());
                 return Ok(Found { chunks, through });
             }
@@ -293,15 +315,15 @@ impl Job {
         };
         let nothing = || Found { chunks: Vec::new(), through: self.after };
         let Some(part) = segment.index.part(id) else { return Ok(nothing()) };
-        let position = segment.index.position(id, self.after)?;
+        let position = segment.index.position_with(id, self.after, self.patience)?;
         // Blocks begin at the same entries for everybody, so that they can be shared.
         let each = part.bytes / (part.chunks() as u64).max(1) + 196;
         let size = usize::try_from(BLOCK / each).unwrap_or(1).max(1);
         let place = position / size * size;
         let key = Key { number: segment.number, tip: segment.tip, channel: Some(id), place };
         let chunks = lately.get_or(key, || {
-            let entries = segment.index.entries(id, place, place + size)?;
-            read_entries(&*segment.blob, segment.number, name, &entries)
+            let entries = segment.index.entries_with(id, place, place + size, self.patience)?;
+            read_entries((&lately.pool, self.patience), &*segment.blob, segment.number, name, &entries)
         })?;
         let through = chunks.last().map_or(self.after, |chunk| chunk.last());
         Ok(Found { chunks: chunks.to_vec(), through })
@@ -315,11 +337,22 @@ impl Job {
         lately: &Lately,
     ) -> io::Result<Arc<[Arc<Chunk>]>> {
         match &self.source {
-            Source::Active { number, blob } => Ok(read_stretch(&**blob, *number, from, to, names)?.into()),
+            Source::Active { number, blob } => {
+                Ok(read_stretch((&lately.pool, self.patience), &**blob, *number, from, to, names)?.into())
+            }
             Source::Sealed(segment) => {
                 let place = from as usize;
                 let key = Key { number: segment.number, tip: segment.tip, channel: None, place };
-                lately.get_or(key, || read_stretch(&*segment.blob, segment.number, from, to, names))
+                lately.get_or(key, || {
+                    read_stretch(
+                        (&lately.pool, self.patience),
+                        &*segment.blob,
+                        segment.number,
+                        from,
+                        to,
+                        names,
+                    )
+                })
             }
         }
     }
@@ -332,7 +365,7 @@ impl Lately {
         key: Key,
         read: impl FnOnce() -> io::Result<Vec<Arc<Chunk>>>,
     ) -> io::Result<Arc<[Arc<Chunk>]>> {
-        let kept = || self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept = || self.blocks.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(block) = kept().iter().rev().find(|block| block.key == key) {
             return Ok(Arc::clone(&block.chunks));
         }
@@ -353,6 +386,7 @@ impl Lately {
 
 /// The chunks of a channel at these places. What lies together is read at once.
 fn read_entries(
+    (pool, patience): (&Pool, Patience),
     blob: &dyn Blob,
     number: u64,
     name: &ChannelId,
@@ -369,9 +403,9 @@ fn read_entries(
             end = entry.offset.saturating_add(entry.length);
             run += 1;
         }
-        let mut bytes = vec![0; (end - begin.offset) as usize];
-        blob.read_exact_at(&mut bytes, begin.offset.into())?;
-        let bytes = Bytes::from(bytes);
+        let length = (end - begin.offset) as usize;
+        let bytes =
+            pool.filled(length, |bytes| blob.read_exact_with(bytes, begin.offset.into(), patience))?;
         for entry in &rest[..run] {
             let at = (entry.offset - begin.offset) as usize;
             let record = bytes.slice(at..at + entry.length as usize);
@@ -387,15 +421,15 @@ fn read_entries(
 
 /// All chunks between two places.
 fn read_stretch(
+    (pool, patience): (&Pool, Patience),
     blob: &dyn Blob,
     number: u64,
     from: u32,
     to: u32,
     names: &dyn Fn(&[u32]) -> Names,
 ) -> io::Result<Vec<Arc<Chunk>>> {
-    let mut bytes = vec![0; (to - from) as usize];
-    blob.read_exact_at(&mut bytes, from.into())?;
-    let bytes = Bytes::from(bytes);
+    let bytes =
+        pool.filled((to - from) as usize, |bytes| blob.read_exact_with(bytes, from.into(), patience))?;
     let (mut at, mut records, mut ids) = (0, Vec::new(), Vec::new());
     while at < bytes.len() {
         let found = record::parse(&bytes[at..]).filter(|found| at + found.length <= bytes.len());

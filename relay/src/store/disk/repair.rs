@@ -9,8 +9,9 @@ use super::{
     examination::{Examination, Examined, Finding},
     identity::{Identity, VERSION},
     index,
-    open::{OpenError, Rebuilt},
+    open::OpenError,
     record::{self, Context, HEADER, Sort},
+    replay::Rebuilt,
     segment::{self, START},
     volume::{self, DRAFT, Directory, Volume},
 };

@@ -189,7 +189,8 @@ impl State {
 
     /// Where the page of several channels that begins after a position has to end: before what a crash may have cost.
     pub(super) fn until(&self, after: Seq) -> Option<Seq> {
-        self.crashes.iter().map(|(head, _)| *head).find(|head| *head > after)
+        let first = self.crashes.partition_point(|(head, _)| *head <= after);
+        self.crashes.get(first).map(|(head, _)| *head)
     }
 
     /// A committed chunk, and where its record is, if it has one.

@@ -4,11 +4,13 @@
 use std::{
     fmt::Debug,
     fs::{self, File, OpenOptions},
-    io,
+    io::{self, IoSliceMut},
     os::unix::fs::{FileExt, OpenOptionsExt as _},
     path::{Path, PathBuf},
     sync::Arc,
 };
+
+use rustix::io::{Errno, ReadWriteFlags};
 
 /// A directory of files. Names are those of the store.
 pub(super) trait Volume: Debug + Send + Sync {
@@ -31,7 +33,7 @@ pub(super) trait Blob: Debug + Send + Sync {
     /// Its length.
     fn len(&self) -> io::Result<u64>;
     /// Reads at most so many bytes; 0: behind the end.
-    fn read_at(&self, into: &mut [u8], offset: u64) -> io::Result<usize>;
+    fn read_at(&self, into: &mut [u8], offset: u64, patience: Patience) -> io::Result<usize>;
     /// Writes all of these bytes.
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
     /// Waits until what was written is on the disk itself.
@@ -40,12 +42,26 @@ pub(super) trait Blob: Debug + Send + Sync {
     fn cut(&self, length: u64) -> io::Result<()>;
 }
 
+/// Whether the disk may be waited for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Patience {
+    /// It may.
+    Wait,
+    /// What the system does not have in memory is an error: [`io::ErrorKind::WouldBlock`].
+    None,
+}
+
 impl dyn Blob + '_ {
     /// Exactly these bytes.
     pub(super) fn read_exact_at(&self, into: &mut [u8], offset: u64) -> io::Result<()> {
+        self.read_exact_with(into, offset, Patience::Wait)
+    }
+
+    /// Exactly these bytes, if they can be had so fast.
+    pub(super) fn read_exact_with(&self, into: &mut [u8], offset: u64, patience: Patience) -> io::Result<()> {
         let mut done = 0;
         while done < into.len() {
-            match self.read_at(&mut into[done..], offset + done as u64)? {
+            match self.read_at(&mut into[done..], offset + done as u64, patience)? {
                 0 => return Err(io::ErrorKind::UnexpectedEof.into()),
                 read => done += read,
             }
@@ -148,9 +164,13 @@ impl Blob for File {
         Ok(self.metadata()?.len())
     }
 
-    fn read_at(&self, into: &mut [u8], offset: u64) -> io::Result<usize> {
+    fn read_at(&self, into: &mut [u8], offset: u64, patience: Patience) -> io::Result<usize> {
         loop {
-            match FileExt::read_at(self, into, offset) {
+            let read = match patience {
+                Patience::Wait => FileExt::read_at(self, into, offset),
+                Patience::None => read_cached(self, into, offset),
+            };
+            match read {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 outcome => return outcome,
             }
@@ -167,5 +187,15 @@ impl Blob for File {
 
     fn cut(&self, length: u64) -> io::Result<()> {
         self.set_len(length)
+    }
+}
+
+/// Reads what the system has in memory. A file system that can't tell is one where it has to be waited for.
+fn read_cached(file: &File, into: &mut [u8], offset: u64) -> io::Result<usize> {
+    let mut into = [IoSliceMut::new(into)];
+    match rustix::io::preadv2(file, &mut into, offset, ReadWriteFlags::NOWAIT) {
+        Ok(read) => Ok(read),
+        Err(Errno::AGAIN | Errno::OPNOTSUPP | Errno::NOSYS) => Err(io::ErrorKind::WouldBlock.into()),
+        Err(error) => Err(error.into()),
     }
 }

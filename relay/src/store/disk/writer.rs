@@ -15,13 +15,14 @@ use super::{
     Shared,
     care::Care,
     channel::Channel,
-    checkpoint::{At, Checkpoint},
+    checkpoint::{self, At, Checkpoint, Saved},
     end::Log,
     group::{Group, Planned, Reply},
     queue::{Claiming, Queue, Taken, Work},
     record::{self, Header, Sort},
     segment::{self, START, Segment},
     state::{Active, Sealed, State},
+    volume,
 };
 use crate::store::{
     Batch, Claim, Durability, Receipt, Refused,
@@ -54,6 +55,8 @@ pub(super) struct Writer {
     /// Why nothing is written any more.
     pub(super) failed: Option<String>,
     pub(super) full: bool,
+    /// Until when nothing is tried: whoever was refused learns of it before something behind it is stored.
+    pub(super) resting: Option<Instant>,
 }
 
 impl Writer {
@@ -95,7 +98,7 @@ impl Writer {
     /// Does what is asked for, as one group; whoever wants the store to end.
     fn commit(&mut self, work: &mut Vec<Work>) -> Option<oneshot::Sender<io::Result<()>>> {
         let mut group = Group { head: self.head, ..Group::default() };
-        let mut closed = None;
+        let (mut closed, mut save) = (None, false);
         let shared = Arc::clone(&self.shared);
         let mut state = shared.state();
         for work in work.drain(..) {
@@ -111,6 +114,7 @@ impl Writer {
                 }
                 Work::Release(claim, now) => self.producers.release(claim, now),
                 Work::Expire(now) => self.producers.expire(now),
+                Work::Save => save = true,
                 Work::Close(settle) => closed = Some(settle),
             }
         }
@@ -126,6 +130,9 @@ impl Writer {
             }
         }
         group.replies.into_iter().for_each(|reply| reply.send(&mut self.producers));
+        if save {
+            self.save();
+        }
         closed
     }
 
@@ -210,9 +217,9 @@ impl Writer {
         if self.log.buffer.is_empty() {
             return Ok(());
         }
-        if self.failed.is_some() {
+        if self.failed.is_some() || self.resting.is_some_and(|until| Instant::now() < until) {
             (self.log.end, self.log.tip) = (start, tip);
-            return Err(io::ErrorKind::BrokenPipe.into());
+            return Err(io::ErrorKind::StorageFull.into());
         }
         if let Err(error) = self.log.blob.write_at(&self.log.buffer, start.into()) {
             (self.log.end, self.log.tip) = (start, tip);
@@ -314,6 +321,9 @@ impl Writer {
 
     /// Something could not be written.
     fn trouble(&mut self, error: &io::Error) {
+        if self.resting.is_none_or(|until| until < Instant::now()) {
+            self.resting = Some(Instant::now() + self.shared.settings.retry / 2);
+        }
         if self.failed.is_none() && !mem::replace(&mut self.full, true) {
             tracing::error!("nothing is stored until there is room on the disk: {error}");
         }
@@ -347,10 +357,10 @@ impl Writer {
             self.sync()?;
         }
         let number = self.log.number + 1;
-        let volume = &*self.shared.volume;
-        let blob = segment::create(volume, &segment::file_name(number), number, number)?;
+        let directory = &*self.shared.volume;
+        let blob = segment::create(directory, &segment::file_name(number), number, number)?;
         blob.sync()?;
-        volume.sync_names()?;
+        directory.sync_names()?;
         let shared = Arc::clone(&self.shared);
         let mut state = shared.state();
         let active = Active::after(&state.active, number, Arc::clone(&blob));
@@ -375,10 +385,25 @@ impl Writer {
         Ok(())
     }
 
-    fn checkpoint(&self, state: &State, clean: bool) -> Vec<u8> {
-        let at = At { segment: self.log.number, offset: self.log.end, tip: self.log.tip, clean };
+    /// A checkpoint here; everything before it is on the disk.
+    fn checkpoint(&self, state: &State, clean: bool) -> Saved {
+        let segment = self.log.number;
+        let at = At { segment, offset: self.log.end, tip: self.log.tip, clean };
         let mark = if clean { self.head } else { self.mark };
-        Checkpoint::encode(at, (self.head, mark), state, &self.producers)
+        let bytes = Checkpoint::encode(at, (self.head, mark), state, &self.producers);
+        let gone = state.channels.iter().map(|(id, channel)| (*id, channel.gone_through));
+        Saved { bytes, segment, gone: gone.collect() }
+    }
+
+    /// Has a checkpoint written, since space depends on it.
+    fn save(&mut self) {
+        if self.failed.is_some() || self.log.synced < self.log.end && self.sync().is_err() {
+            return;
+        }
+        let checkpoint = self.checkpoint(&self.shared.state(), false);
+        if let Some(care) = &self.care {
+            let _ = care.send(Care::Checkpoint(checkpoint));
+        }
     }
 
     /// Brings everything to the disk, and a checkpoint with it.
@@ -396,7 +421,7 @@ impl Writer {
             let _ = ended.recv();
         }
         let checkpoint = self.checkpoint(&self.shared.state(), true);
-        super::volume::replace(&*self.shared.volume, super::checkpoint::NAME, &checkpoint)
+        volume::replace(&*self.shared.volume, checkpoint::NAME, &checkpoint.bytes)
     }
 
     /// Nothing is stored any more.
@@ -411,7 +436,7 @@ impl Writer {
                     Work::Claim(_, settle) => drop(settle.send(Err(retry))),
                     Work::Open { settle, .. } => drop(settle.send(Err(retry))),
                     Work::Close(settle) => drop(settle.send(Ok(()))),
-                    Work::Release(..) | Work::Expire(_) => {}
+                    Work::Release(..) | Work::Expire(_) | Work::Save => {}
                 }
             }
         }

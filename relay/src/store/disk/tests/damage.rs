@@ -9,7 +9,7 @@ use super::{
 };
 use crate::store::{
     ChannelStore, Refused,
-    disk::{OpenError, examination::Examination, repair::repair_volume},
+    disk::{OpenError, examination::Examination, repair::repair_volume, volume::Volume as _},
 };
 
 fn runtime() -> tokio::runtime::Runtime {
@@ -36,7 +36,6 @@ async fn filled(chunks: usize, clean: bool) -> Forgetful {
 
 /// The file that the relay writes on.
 fn last_segment(disk: &Forgetful) -> String {
-    use crate::store::disk::volume::Volume as _;
     disk.list().unwrap().into_iter().filter(|name| name.ends_with(".log")).max().unwrap()
 }
 
@@ -85,6 +84,22 @@ fn a_byte_that_changed_in_what_was_stored_is_told_and_costs_that_chunk_alone() {
 }
 
 #[test]
+fn a_segment_that_is_gone_is_noticed_though_it_is_an_old_one() {
+    runtime().block_on(async {
+        for clean in [true, false] {
+            let disk = filled(120, clean).await;
+            disk.remove("000000000002.log").unwrap();
+            let refused = Rig::open(disk.clone(), None).map(|_| ()).unwrap_err();
+            assert!(refused.to_string().contains("000000000002.log is not there"), "{refused}");
+            let report = repair_volume(&disk).unwrap();
+            assert!(report.text.contains("lost: "), "{}", report.text);
+            let rig = Rig::open(disk, None).unwrap();
+            assert!(rig.read("**", Seq::ZERO).await.0.len() > 200);
+        }
+    });
+}
+
+#[test]
 fn damage_to_what_was_confirmed_is_told_from_what_was_being_written() {
     runtime().block_on(async {
         let disk = filled(9, false).await;
@@ -118,7 +133,6 @@ fn without_its_checkpoint_a_log_is_made_anew_from_what_is_whole() {
             drop(before);
             disk.flip(file, 40.min(disk.bytes(file).len() - 1));
             if file == "store" {
-                use crate::store::disk::volume::Volume as _;
                 disk.remove(file).unwrap();
             }
             assert!(Rig::open(disk.clone(), None).is_err());
@@ -142,12 +156,35 @@ fn nothing_is_confirmed_on_a_full_disk_and_everything_goes_on_when_there_is_room
             assert_eq!(rig.read("**", Seq::ZERO).await.0, before, "readers go on");
         }
         disk.set_faults(Faults::default());
-        rig.append("sync", &texts(600, 2), None).await.unwrap();
+        while rig.append("sync", &texts(600, 2), None).await.is_err() {}
         let after = rig.read("**", Seq::ZERO).await.0;
         drop(rig);
         assert_eq!(after.len(), before.len() + 2);
         let rig = Rig::open(disk.after_power_loss(), None).unwrap();
         assert_eq!(rig.read("**", Seq::ZERO).await.0, after);
+    });
+}
+
+#[test]
+fn a_disk_that_the_log_itself_has_filled_gets_room_when_retention_lets_go() {
+    runtime().block_on(async {
+        let disk = Forgetful::new(3);
+        disk.set_size(400_000);
+        let rig = Rig::open(disk.clone(), None).unwrap();
+        let mut round = 0;
+        while rig.append(["sync", "other"][round % 2], &texts(3 * round, 3), None).await.is_ok() {
+            round += 1;
+        }
+        drop(rig);
+        // All but a little of it may go now, but to know that takes room.
+        let rig = Rig::open(disk.after_kill(), Some(30)).unwrap();
+        let mut refused = 0;
+        while rig.append("sync", &texts(0, 3), None).await.is_err() {
+            refused += 1;
+            assert!(refused < 1_000_000, "it gets out of that by itself");
+            rig.store.trim(1).await;
+        }
+        assert_eq!(rig.read("sync", Seq::ZERO).await.0.len(), 30);
     });
 }
 

@@ -7,7 +7,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use crate::store::disk::volume::{Blob, Volume};
+use crate::store::disk::volume::{Blob, Patience, Volume};
 
 /// What is written as a whole or not at all.
 const SECTOR: usize = 512;
@@ -24,6 +24,8 @@ struct Platter {
     lasting: BTreeMap<String, usize>,
     done: Vec<Renaming>,
     faults: Faults,
+    /// Bytes that all files with a name may have together.
+    size: usize,
     random: u64,
 }
 
@@ -64,12 +66,18 @@ impl Forgetful {
             lasting: BTreeMap::new(),
             done: Vec::new(),
             faults: Faults::default(),
+            size: usize::MAX,
             random,
         })))
     }
 
     pub(super) fn set_faults(&self, faults: Faults) {
         self.platter().faults = faults;
+    }
+
+    /// All files together may have so many bytes.
+    pub(super) fn set_size(&self, bytes: usize) {
+        self.platter().size = bytes;
     }
 
     /// Changes a byte of a file behind everybody's back.
@@ -214,8 +222,12 @@ impl Blob for Open {
         Ok(self.disk.platter().files[self.file].now.len() as u64)
     }
 
-    fn read_at(&self, into: &mut [u8], offset: u64) -> io::Result<usize> {
-        let platter = self.disk.platter();
+    fn read_at(&self, into: &mut [u8], offset: u64, patience: Patience) -> io::Result<usize> {
+        let mut platter = self.disk.platter();
+        // What is in the system's memory is as random as anything else.
+        if patience == Patience::None && platter.below(2) == 0 {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
         let bytes = platter.files[self.file].now.get(offset as usize..).unwrap_or_default();
         let read = bytes.len().min(into.len());
         into[..read].copy_from_slice(&bytes[..read]);
@@ -225,7 +237,14 @@ impl Blob for Open {
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
         let mut platter = self.disk.platter();
         platter.act()?;
-        let room = platter.faults.room.unwrap_or(usize::MAX).min(bytes.len());
+        let grows = (offset as usize + bytes.len()).saturating_sub(platter.files[self.file].now.len());
+        let used: usize = platter.names.values().map(|file| platter.files[*file].now.len()).sum();
+        let left = platter.size.saturating_sub(used);
+        let room = platter
+            .faults
+            .room
+            .unwrap_or(usize::MAX)
+            .min(bytes.len() - grows.saturating_sub(left).min(bytes.len()));
         if let Some(left) = &mut platter.faults.room {
             *left -= room;
         }

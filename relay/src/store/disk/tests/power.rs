@@ -18,7 +18,7 @@ use super::forgetful::{Faults, Forgetful};
 use crate::store::{
     Batch, ChannelStore, Claim, Durability, Hole, Receipt, Refused, Retention, Stamp, StoreSettings,
     chunk::{Chunk, ChunkBuilder, Encodings},
-    disk::{Disk, DiskSettings, OpenError},
+    disk::{Disk, DiskSettings, OpenError, examination::Examination},
 };
 
 /// Kept in three ways, as their names say.
@@ -203,7 +203,7 @@ fn runs() -> impl Strategy<Value = Vec<Run>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
     #[test]
     fn what_was_promised_is_there_after_every_crash(
         seed: u64,
@@ -227,6 +227,8 @@ proptest! {
                 history.check(&rig, limit).await;
                 rig.store.close().await.unwrap();
                 drop(rig);
+                let found = Examination::of(&disk).unwrap();
+                assert!(!found.has_losses(), "{:?}", found.findings);
             }
             let rig = Rig::open(disk, limit).unwrap();
             history.check(&rig, limit).await;

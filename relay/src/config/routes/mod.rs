@@ -1,30 +1,33 @@
-//! What is said of the gateway: `[gateway]`, `[[route]]`, and in `table` the file of `--routes`; what it means, and in `write`
-//! how it is printed.
+//! What is said of the gateway: `[gateway]`, `[[route]]` and the file of `--routes`; what it means.
+//!
+//! - `rules`: what is said below a route of rules and the tap. `write`: how all of it is printed.
 
-mod table;
+mod rules;
 mod write;
 
 use std::{num::NonZeroUsize, time::Duration};
 
 use hyper::header::{self, HeaderName, HeaderValue};
 use ipnet::IpNet;
-use shared::Kind;
+use shared::{ChannelId, Kind};
 
-pub(super) use self::{table::table, write::write};
+pub(super) use write::write;
+
 use super::{
     document::Section,
-    governing,
     keys::{self, Unit},
     report::{By, Mistake, Said},
     value,
 };
 use crate::{
     gateway::{
+        course::Source,
         path::Prefix,
         settings::{
             Address, Balance, GatewaySettings, HostHeader, OnChange, Origins, Plain, RouteLimits,
             RouteSettings, Sort,
         },
+        tap::TapSettings,
     },
     senders::framing::Framing,
     tls::Authorities,
@@ -45,7 +48,18 @@ pub(super) struct RawRoute {
     pub(super) by: By,
     pub(super) limits: RawLimits,
     pub(super) max_message: Option<u64>,
+    pub(super) tap: Option<RawTap>,
     pub(super) settings: RouteSettings,
+}
+
+/// A tap that was said, of whose messages the limit is to be completed.
+#[derive(Debug)]
+pub(super) struct RawTap {
+    /// None: it was said wrongly.
+    channel: Option<ChannelId>,
+    from: Option<Source>,
+    kind: Option<Kind>,
+    every: u64,
 }
 
 /// A wait of the gateway: its key, and its field.
@@ -125,6 +139,13 @@ impl RawLimits {
 }
 
 impl RawRoute {
+    /// What its tap means, where messages of channels have at most so many bytes.
+    pub(super) fn tap(&self, max_message: usize) -> Option<TapSettings> {
+        let RawTap { channel, from, kind, every } = self.tap.as_ref()?;
+        let (channel, from, kind, every) = (channel.clone()?, *from, *kind, *every);
+        Some(TapSettings { channel, from, kind, every, max_message })
+    }
+
     /// Reads a `[[route]]`; what is wrong is told, and it is none then.
     pub(super) fn read(mut section: Section<'_, '_>) -> Option<Self> {
         let path = section.parsed::<Prefix>("path", "a path like \"/terminal\"", &[]);
@@ -134,6 +155,7 @@ impl RawRoute {
             by: By::Default,
             limits: RawLimits::read(&mut section),
             max_message: None,
+            tap: None,
             settings: settings(Prefix::default(), Vec::new()),
         };
         for (key, missing, advice) in [
@@ -159,8 +181,9 @@ impl RawRoute {
                 );
             }
         }
-        route.settings.rules = governing::read_rules(&mut section);
-        route.settings.tap = governing::read_tap(&mut section, path.as_ref().map(|said| &said.value));
+        route.settings.rules = rules::read_rules(&mut section);
+        let path = path.as_ref().map(|said| &said.value);
+        route.tap = rules::read_tap(&mut section, path);
         let lost = upstreams.as_ref().is_none_or(Vec::is_empty);
         if let (Some([]), Some(span)) = (upstreams.as_deref(), section.place("upstreams")) {
             section.mistake(Mistake::at(span, "a route needs at least one upstream"));
@@ -248,8 +271,9 @@ impl RawRoute {
             }
         }
         let governed = section.has("rule") || section.has("tap");
-        if let (false, Sort::WebSocket, Some(span)) = (governed, sort, section.place("max_message")) {
-            let message = "`max_message` is for messages that are understood here, which those of this [[route]] are not";
+        if let (Sort::WebSocket, false, Some(span)) = (sort, governed, section.place("max_message")) {
+            let message =
+                "`max_message` is for routes with a rule or a tap, and for upstreams of tcp:// and unix:";
             section.mistake(Mistake::at(span, message).label("remove it, or add a [[route.rule]]"));
         }
         let tls = upstreams.iter().any(|said| said.value.is_tls());
@@ -259,6 +283,51 @@ impl RawRoute {
         }
         self.settings.upstreams = upstreams.into_iter().map(|said| said.value).collect();
     }
+}
+
+/// Reads a table of upstreams in JSON: each key is a route of that name to `host` and `port`.
+///
+/// # Errors
+/// Every mistake in it.
+pub(super) fn table(source: &str, by: &By) -> Result<Vec<RawRoute>, Vec<Mistake>> {
+    const FORM: &str = "write it as {\"name\": {\"host\": \"127.0.0.1\", \"port\": \"3000\"}}";
+    let mistake = |message: String| Mistake::by(by.clone(), message).hint(FORM);
+    let table: serde_json::Map<String, serde_json::Value> = serde_json::from_str(source)
+        .map_err(|error| vec![mistake(format!("not a table in JSON: {error}"))])?;
+    let mut mistakes = Vec::new();
+    let mut routes = Vec::new();
+    for (name, entry) in &table {
+        match entry_of_table(name, entry) {
+            Ok((path, upstream)) => routes.push(RawRoute {
+                by: by.clone(),
+                limits: RawLimits::default(),
+                max_message: None,
+                tap: None,
+                settings: RouteSettings { host: HostHeader::Upstream, ..settings(path, vec![upstream]) },
+            }),
+            Err(error) => mistakes.push(mistake(format!("\"{}\": {error}", name.escape_debug()))),
+        }
+    }
+    if mistakes.is_empty() { Ok(routes) } else { Err(mistakes) }
+}
+
+fn entry_of_table(name: &str, entry: &serde_json::Value) -> Result<(Prefix, Address), String> {
+    let path: Prefix = format!("/{name}").parse()?;
+    if let Some(what) = path.reserved() {
+        return Err(format!("this path is the relay's own, for {what}"));
+    }
+    let entry = entry.as_object().ok_or("it has to be an object")?;
+    if let Some(unknown) = entry.keys().find(|key| !["host", "port"].contains(&key.as_str())) {
+        return Err(format!("unknown key `{}`; known are `host` and `port`", unknown.escape_debug()));
+    }
+    let host = entry.get("host").and_then(serde_json::Value::as_str).ok_or("`host` must be a text")?;
+    let port = match entry.get("port") {
+        Some(serde_json::Value::String(port)) => port.parse().ok(),
+        Some(serde_json::Value::Number(port)) => port.as_u64().and_then(|port| u16::try_from(port).ok()),
+        _ => None,
+    };
+    let port = port.ok_or("`port` must be a number from 1 to 65535")?;
+    Ok((path, Address::websocket(host, port)?))
 }
 
 /// A route of which nothing but this was said.

@@ -1,0 +1,122 @@
+//! From the browser to the upstream: what its messages carry, without their boundaries.
+
+use std::{
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use bytes::Bytes;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::{Bridge, Half, READ, READS, Stop, give, send};
+use crate::gateway::{
+    counters::{Cause, End, Side},
+    course::{Course as _, Output, Source},
+    farewell::Farewell,
+    unframe::Unframed,
+};
+
+/// Bytes of pongs that may wait: beyond them nothing is read that could add to them.
+pub(super) const PONGS: usize = 4096;
+
+impl<C, U> Bridge<C, U>
+where
+    C: AsyncRead + AsyncWrite + Unpin,
+    U: AsyncRead + AsyncWrite + Unpin,
+{
+    /// From the browser to the upstream. Ready when that has ended.
+    pub(super) fn pass_up(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<Result<(), Stop>> {
+        for _ in 0..READS {
+            let before = self.to_upstream.len();
+            let sent = send(cx, &mut self.upstream, &mut self.to_upstream);
+            self.moved |= self.to_upstream.len() < before;
+            if ready!(sent).is_err() {
+                self.upstream_takes_no_more()?;
+            }
+            match self.from_client {
+                // Woken by what is written: that is what is waited for.
+                Half::Flowing if self.control.len() > PONGS => return Poll::Pending,
+                Half::Flowing => {
+                    let mut read = ReadBuf::new(&mut buffer[..READ]);
+                    let client = Pin::new(&mut self.client).poll_read(cx, &mut read);
+                    ready!(client).map_err(|_| Stop::Failed(Side::Client))?;
+                    let count = read.filled().len();
+                    if count == 0 {
+                        self.client_ended(Cause::Ended);
+                    } else {
+                        self.take_frames(cx, &mut buffer[..count])?;
+                    }
+                }
+                Half::Ending => {
+                    // It may be gone already.
+                    let _ = ready!(Pin::new(&mut self.upstream).poll_shutdown(cx));
+                    self.from_client = Half::Ended;
+                    self.set_due();
+                }
+                Half::Ended => return Poll::Ready(Ok(())),
+            }
+        }
+        // There is likely more; others come first.
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    fn take_frames(&mut self, cx: &mut Context<'_>, piece: &mut [u8]) -> Result<(), Stop> {
+        (self.heard, self.moved) = (true, true);
+        let mut output = Output::default();
+        let taken = match &mut self.governors {
+            Some(governors) => Some(governors[0].take(piece, &mut output)),
+            None => {
+                output.keep(piece, 0..piece.len());
+                None
+            }
+        };
+        let (mut messages, mut bytes) = (0, 0);
+        for part in output.parts_mut(piece) {
+            let found = self.unframer.take(part);
+            let found =
+                found.map_err(|violation| Stop::Told(Farewell::Violated(Source::Client, violation)))?;
+            (messages, bytes) = (messages + found.messages, bytes + found.bytes as u64);
+            self.take_found(cx, found, part)?;
+        }
+        if let Some(taken) = &taken {
+            (messages, bytes) = (taken.messages, taken.payload);
+        }
+        self.passage.counters().from_client.add(messages, bytes);
+        match taken.and_then(|taken| taken.halt) {
+            None => Ok(()),
+            Some(halt) => Err(Stop::Told(Farewell::of(Source::Client, halt))),
+        }
+    }
+
+    /// Passes on what was found in a piece.
+    fn take_found(&mut self, cx: &mut Context<'_>, found: Unframed, piece: &[u8]) -> Result<(), Stop> {
+        if !self.close_said {
+            for ping in &found.pings {
+                self.control.extend_from_slice(&[0x8a, ping.len() as u8]);
+                self.control.extend_from_slice(ping);
+            }
+        }
+        if give(cx, &mut self.upstream, &mut self.to_upstream, &piece[..found.bytes]).is_err() {
+            self.upstream_takes_no_more()?;
+        }
+        if let Some(code) = found.close {
+            self.closed = Some(code);
+            self.client_ended(Cause::Closed);
+        }
+        Ok(())
+    }
+
+    fn client_ended(&mut self, cause: Cause) {
+        self.from_client = Half::Ending;
+        let close_code = self.closed.flatten();
+        self.ended.get_or_insert(End { side: Side::Client, cause, close_code });
+        self.set_due();
+    }
+
+    /// After its own end an upstream owes nobody anything.
+    fn upstream_takes_no_more(&mut self) -> Result<(), Stop> {
+        self.to_upstream = Bytes::new();
+        if self.from_upstream == Half::Flowing { Err(Stop::Failed(Side::Upstream)) } else { Ok(()) }
+    }
+}
