@@ -200,6 +200,30 @@ async fn rules_are_for_upstreams_of_bytes_too_in_the_messages_of_the_browser() {
 }
 
 #[tokio::test]
+async fn what_an_upstream_of_bytes_says_at_once_comes_in_messages_that_the_route_allows() {
+    for frames in ["binary", "text"] {
+        let upstream = Upstream::start().await;
+        let config = format!(
+            "[[route]]\npath = \"/app\"\nupstreams = [\"tcp://{}\"]\nframes = \"{frames}\"\nmax_message = 1000\n{}",
+            upstream.address(),
+            super::RULE
+        );
+        let relay = TestRelay::with_config(&config, &[]).await;
+        let (mut client, mut peer) =
+            tokio::join!(FrameClient::connect(relay.address(), "/app"), upstream.connection());
+        let said = "€".repeat(20_000).into_bytes();
+        peer.write_all(&said).await.unwrap();
+        let mut came = Vec::new();
+        while came.len() < said.len() {
+            let frame = client.frame().await.expect("all of it before the end");
+            assert!(frame.payload.len() <= 1000, "{} bytes", frame.payload.len());
+            came.extend(frame.payload);
+        }
+        assert_eq!(came, said);
+    }
+}
+
+#[tokio::test]
 async fn a_client_of_bytes_that_breaks_the_protocol_or_says_too_much_gets_the_code_for_it() {
     let echo = TcpEcho::start().await;
     let route = format!(

@@ -12,7 +12,7 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use super::{Bridge, DONE, Half, READ, READS, Stop, give, send, up::PONGS};
+use super::{Bridge, DONE, Half, READS, Stop, give, send, up::PONGS};
 use crate::gateway::{
     counters::{Cause, End, Side},
     course::{Course as _, Output, Source},
@@ -31,7 +31,7 @@ where
             ready!(self.send_to_client(cx)).map_err(|_| Stop::Failed(Side::Client))?;
             match self.from_upstream {
                 Half::Flowing => {
-                    let mut read = ReadBuf::new(&mut buffer[ROOM..ROOM + READ]);
+                    let mut read = ReadBuf::new(&mut buffer[ROOM..ROOM + self.read]);
                     match Pin::new(&mut self.upstream).poll_read(cx, &mut read) {
                         Poll::Ready(Ok(())) => {}
                         Poll::Ready(Err(_)) => return Poll::Ready(Err(Stop::Failed(Side::Upstream))),

@@ -25,7 +25,7 @@ use super::{
     farewell::{Farewell, close_frame, drain},
     govern::Governor,
     passage::Passage,
-    reframe::Reframer,
+    reframe::{BEGUN, Reframer},
     stream::with_buffer,
     unframe::Unframer,
 };
@@ -48,6 +48,8 @@ pub struct Bridge<C, U> {
     reframer: Reframer,
     /// Of what comes from the browser, as its frames are, and of what goes there.
     governors: Option<Box<[Governor; 2]>>,
+    /// Bytes that are read of the upstream at a time.
+    read: usize,
     from_client: Half,
     from_upstream: Half,
     to_upstream: Bytes,
@@ -97,9 +99,13 @@ where
 {
     /// Between these two, after the answer to the upgrade.
     pub fn new(client: C, upstream: U, passage: Passage) -> Self {
-        let governed = passage.route().settings.is_governed();
+        let settings = &passage.route().settings;
+        let governed = settings.is_governed();
+        // What one read returned is a message, and may have the beginning of a character before it.
+        let read = if governed { settings.max_message.saturating_sub(BEGUN).clamp(1, READ) } else { READ };
         let governors = || [Source::Client, Source::Upstream].map(|from| Governor::new(&passage, from));
         Self {
+            read,
             governors: governed.then(governors).map(Box::new),
             client,
             upstream,
