@@ -163,7 +163,7 @@ async fn a_rule_that_makes_too_much_of_a_message_closes_with_1009() {
     client.send(TEXT, &[b'a'; 11]).await;
     assert_eq!(client.closed().await, 1009);
     drop(client);
-    ended(&relay, "client", "misbehaved").await;
+    ended(&relay, "gateway", "ruled").await;
 }
 
 #[tokio::test]

@@ -46,8 +46,7 @@ pub struct Bridge<C, U> {
     upstream: U,
     unframer: Unframer,
     reframer: Reframer,
-    /// Of what comes from the browser, as its frames are, and of what goes there.
-    governors: Option<Box<[Governor; 2]>>,
+    governed: Option<Box<Governed>>,
     /// Bytes that are read of the upstream at a time.
     read: usize,
     from_client: Half,
@@ -70,6 +69,16 @@ pub struct Bridge<C, U> {
     /// Something came.
     heard: bool,
     passage: Passage,
+}
+
+/// What governs the frames of the browser: those that come, and those that go there.
+#[derive(Debug)]
+struct Governed {
+    up: Governor,
+    down: Governor,
+    /// Frames that are not looked at before what became of others is out.
+    unread_up: Bytes,
+    unread_down: Bytes,
 }
 
 /// What comes from one side.
@@ -100,13 +109,18 @@ where
     /// Between these two, after the answer to the upgrade.
     pub fn new(client: C, upstream: U, passage: Passage) -> Self {
         let settings = &passage.route().settings;
-        let governed = settings.is_governed();
+        let is_governed = settings.is_governed();
         // What one read returned is a message, and may have the beginning of a character before it.
-        let read = if governed { settings.max_message.saturating_sub(BEGUN).clamp(1, READ) } else { READ };
-        let governors = || [Source::Client, Source::Upstream].map(|from| Governor::new(&passage, from));
+        let read = if is_governed { settings.max_message.saturating_sub(BEGUN).clamp(1, READ) } else { READ };
+        let governed = || Governed {
+            up: Governor::new(&passage, Source::Client),
+            down: Governor::new(&passage, Source::Upstream),
+            unread_up: Bytes::new(),
+            unread_down: Bytes::new(),
+        };
         Self {
             read,
-            governors: governed.then(governors).map(Box::new),
+            governed: is_governed.then(governed).map(Box::new),
             client,
             upstream,
             unframer: Unframer::default(),
