@@ -69,7 +69,8 @@ pub struct Cli {
     /// Keep the position under this name, and go on there at the next start
     ///
     /// It is kept in $XDG_STATE_HOME/relay/durable/NAME and moved only after the messages were written. When
-    /// there is one already, --since and --last are not used. One process at a time can use a name.
+    /// there is one already, --since and --last are not used. One process at a time can use a name. After a kill
+    /// messages may come again on stdout; in files they stand once.
     #[arg(long, value_name = "NAME")]
     pub(crate) durable: Option<String>,
 
@@ -114,7 +115,7 @@ pub struct Cli {
 
     /// Write messages to this file instead of stdout
     ///
-    /// The file is replaced, or with --durable appended to.
+    /// The file is replaced, or with --durable appended to; then one process at a time can use it.
     #[arg(short, long, value_name = "FILE", conflicts_with = "output_dir")]
     pub(crate) output: Option<PathBuf>,
 

@@ -1,10 +1,14 @@
 //! A position that outlives the process: `--durable NAME`. One file per name, replaced as a whole, and a lock
 //! beside it, so that one process at a time uses a name.
+//!
+//! Between two positions more is written to files than the kept one stands for. So their lengths are kept before, and
+//! a start after a kill cuts what is beyond them: it comes again, and is written once.
 
 use std::{
     fmt,
     fs::{self, File, TryLockError},
     io::{self, Write as _},
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
 };
 
@@ -24,9 +28,20 @@ pub(crate) struct Durable {
     path: PathBuf,
     /// Written first, then renamed to `path`.
     draft: PathBuf,
-    /// What the position is one of.
-    subject: Subject,
+    /// What is kept.
+    record: Record,
     _lock: File,
+}
+
+/// A file that may hold more than the kept position stands for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Unfinished {
+    /// Where it is, from the root.
+    pub(crate) path: PathBuf,
+    /// It, and no other that came to its place.
+    pub(crate) inode: u64,
+    /// Its bytes at that position.
+    pub(crate) length: u64,
 }
 
 /// Channels of a relay, sorted.
@@ -36,11 +51,15 @@ struct Subject {
     channels: Vec<String>,
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize)]
 struct Record {
+    /// What the position is one of.
     #[serde(flatten)]
     subject: Subject,
-    position: String,
+    /// None as long as nothing has come.
+    position: Option<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    unfinished: Vec<Unfinished>,
 }
 
 /// The directory of all durable positions.
@@ -54,7 +73,8 @@ pub(crate) fn directory() -> anyhow::Result<PathBuf> {
 }
 
 impl Durable {
-    /// Locks a name, and reads what is kept under it: nothing the first time.
+    /// Locks a name, and reads what is kept under it: nothing the first time. Cuts off what a killed process wrote
+    /// behind it.
     ///
     /// # Errors
     /// The name can't be a file's, another process uses it, or it belongs to another relay or other channels.
@@ -72,15 +92,40 @@ impl Durable {
         let mut channels: Vec<String> = patterns.iter().map(ToString::to_string).collect();
         channels.sort();
         let subject = Subject { relay: relay.to_string(), channels };
-        let durable = Self { path, draft, subject, _lock: lock };
+        let record = Record { subject, position: None, unfinished: Vec::new() };
+        let mut durable = Self { path, draft, record, _lock: lock };
         let position = durable.read(name)?;
+        durable.record.unfinished.iter().try_for_each(Unfinished::cut)?;
+        if !durable.record.unfinished.is_empty() {
+            durable.record.unfinished.clear();
+            durable.write()?;
+        }
         Ok((durable, position))
     }
 
-    /// Replaces what is kept. After an error the old position is still there.
-    pub(crate) fn save(&self, position: Position) -> anyhow::Result<()> {
-        let record = Record { subject: self.subject.clone(), position: position.to_string() };
-        let mut text = serde_json::to_vec(&record)?;
+    /// Replaces the position: everything before it is in the files. After an error the old one is still there.
+    pub(crate) fn save(&mut self, position: Position) -> anyhow::Result<()> {
+        self.record.position = Some(position.to_string());
+        self.record.unfinished.clear();
+        self.write()
+    }
+
+    /// Whether it is kept of a file how long it was.
+    pub(crate) fn knows(&self, path: &Path) -> bool {
+        self.record.unfinished.iter().any(|known| known.path == path)
+    }
+
+    /// Keeps how long these files are, before more is written to them.
+    pub(crate) fn begin(&mut self, files: Vec<Unfinished>) -> anyhow::Result<()> {
+        if files.is_empty() {
+            return Ok(());
+        }
+        self.record.unfinished.extend(files);
+        self.write()
+    }
+
+    fn write(&self) -> anyhow::Result<()> {
+        let mut text = serde_json::to_vec(&self.record)?;
         text.push(b'\n');
         let write = || -> io::Result<()> {
             let mut draft = File::create(&self.draft)?;
@@ -91,7 +136,7 @@ impl Durable {
         write().with_context(|| format!("cannot keep the position in {}", self.path.display()))
     }
 
-    fn read(&self, name: &str) -> anyhow::Result<Option<Position>> {
+    fn read(&mut self, name: &str) -> anyhow::Result<Option<Position>> {
         let text = match fs::read(&self.path) {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -103,15 +148,47 @@ impl Durable {
                 .hint(format_args!("remove it to begin anew: rm '{path}'"))
         };
         let record: Record = serde_json::from_slice(&text).map_err(|_| unreadable())?;
-        if record.subject != self.subject {
+        if record.subject != self.record.subject {
             let what = format!(
                 "the durable position `{name}` is one of {}, not of {}",
-                record.subject, self.subject
+                record.subject, self.record.subject
             );
             let hint = format!("choose another name, or remove it to begin anew: rm '{path}'");
             return Err(Failure::new(Exit::Usage, what).hint(hint).into());
         }
-        Ok(Some(record.position.parse().map_err(|_| unreadable())?))
+        let position = record.position.as_deref().map(str::parse).transpose().map_err(|_| unreadable())?;
+        self.record = record;
+        Ok(position)
+    }
+}
+
+impl Unfinished {
+    /// How long a file is; none if it is no regular file, which can't be cut.
+    pub(crate) fn new(file: &File, path: &Path) -> io::Result<Option<Self>> {
+        let data = file.metadata()?;
+        // A path that is not UTF-8 can't be kept in JSON.
+        if !data.is_file() || path.to_str().is_none() {
+            return Ok(None);
+        }
+        let path = std::path::absolute(path)?;
+        Ok(Some(Self { path, inode: data.ino(), length: data.len() }))
+    }
+
+    /// Takes off what was written since. A file that was moved away or emptied meanwhile is left as it is.
+    fn cut(&self) -> anyhow::Result<()> {
+        let cut = || -> io::Result<()> {
+            let file = match File::options().write(true).open(&self.path) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+                opened => opened?,
+            };
+            let data = file.metadata()?;
+            if data.ino() == self.inode && data.len() > self.length {
+                file.set_len(self.length)?;
+                file.sync_data()?;
+            }
+            Ok(())
+        };
+        cut().with_context(|| format!("cannot cut what was not finished off {}", self.path.display()))
     }
 }
 
@@ -171,7 +248,7 @@ mod tests {
     #[test]
     fn what_was_saved_is_there_at_the_next_start_and_nothing_else_is_left() {
         let dir = tempfile::tempdir().unwrap();
-        let (durable, position) = open(dir.path(), "backup", &["foo", "bar/*"]).unwrap();
+        let (mut durable, position) = open(dir.path(), "backup", &["foo", "bar/*"]).unwrap();
         assert_eq!(position, None);
         for seq in [1, 42] {
             durable.save(at(seq)).unwrap();
@@ -183,6 +260,54 @@ mod tests {
         let mut files: Vec<_> = fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
         files.sort();
         assert_eq!(files, [".backup.lock", "backup"]);
+    }
+
+    #[test]
+    fn what_was_written_behind_the_position_is_cut_off_at_the_next_start() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("out");
+        let begin = |durable: &mut Durable, file: &File| {
+            assert!(!durable.knows(&path));
+            durable.begin(Vec::from_iter(Unfinished::new(file, &path).unwrap())).unwrap();
+            assert!(durable.knows(&path));
+        };
+        let mut file = File::options().create(true).append(true).open(&path).unwrap();
+        let (mut durable, _) = open(dir.path(), "backup", &["foo"]).unwrap();
+        file.write_all(b"not ours|").unwrap();
+        // Killed before there was any position.
+        begin(&mut durable, &file);
+        file.write_all(b"one|").unwrap();
+        drop(durable);
+        let (mut durable, position) = open(dir.path(), "backup", &["foo"]).unwrap();
+        assert_eq!((position, fs::read_to_string(&path).unwrap().as_str()), (None, "not ours|"));
+        // Killed behind one.
+        begin(&mut durable, &file);
+        file.write_all(b"one|").unwrap();
+        durable.save(at(1)).unwrap();
+        begin(&mut durable, &file);
+        file.write_all(b"two|thr").unwrap();
+        drop(durable);
+        let (durable, position) = open(dir.path(), "backup", &["foo"]).unwrap();
+        assert_eq!((position, fs::read_to_string(&path).unwrap().as_str()), (Some(at(1)), "not ours|one|"));
+        // Not killed: what others append stays.
+        drop(durable);
+        file.write_all(b"theirs|").unwrap();
+        open(dir.path(), "backup", &["foo"]).unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "not ours|one|theirs|");
+    }
+
+    #[test]
+    fn a_file_that_came_to_the_place_of_the_unfinished_one_is_not_cut() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("out");
+        let file = File::create(&path).unwrap();
+        let (mut durable, _) = open(dir.path(), "backup", &["foo"]).unwrap();
+        durable.begin(Vec::from_iter(Unfinished::new(&file, &path).unwrap())).unwrap();
+        fs::rename(&path, dir.path().join("out.1")).unwrap();
+        fs::write(&path, "another").unwrap();
+        drop(durable);
+        open(dir.path(), "backup", &["foo"]).unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "another");
     }
 
     #[test]
@@ -199,7 +324,7 @@ mod tests {
     #[test]
     fn a_position_of_something_else_is_refused() {
         let dir = tempfile::tempdir().unwrap();
-        let (durable, _) = open(dir.path(), "backup", &["foo"]).unwrap();
+        let (mut durable, _) = open(dir.path(), "backup", &["foo"]).unwrap();
         durable.save(at(1)).unwrap();
         drop(durable);
         let error = open(dir.path(), "backup", &["bar"]).unwrap_err();

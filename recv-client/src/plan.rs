@@ -75,7 +75,8 @@ impl Plan {
             }
         };
         let sink = match (cli.output, cli.output_dir) {
-            (Some(path), _) => Sink::file(path, durable.is_some())?,
+            (Some(path), _) if durable.is_some() => Sink::appended(path)?,
+            (Some(path), _) => Sink::file(path)?,
             (None, Some(root)) => Sink::directory(root)?,
             (None, None) => Sink::Stdout,
         };

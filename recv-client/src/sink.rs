@@ -10,7 +10,10 @@ use std::{
 use anyhow::Context as _;
 use shared::ChannelId;
 
-use crate::failure::{Failure, reason};
+use crate::{
+    durable::Unfinished,
+    failure::{Failure, reason},
+};
 use shared::client::Exit;
 
 /// Files of a directory that are open at once; beyond, all are closed and opened again when needed.
@@ -47,13 +50,24 @@ pub(crate) struct Part {
 }
 
 impl Sink {
-    /// Opens a file: replaced, or appended to.
-    pub(crate) fn file(path: PathBuf, append: bool) -> anyhow::Result<Self> {
-        let opened = match append {
-            true => File::options().create(true).append(true).open(&path),
-            false => File::create(&path),
+    /// Opens a file, which is replaced.
+    pub(crate) fn file(path: PathBuf) -> anyhow::Result<Self> {
+        let file = File::create(&path).map_err(|e| cannot("open", &path, &e))?;
+        Ok(Self::File(file, path))
+    }
+
+    /// Opens a file that is appended to, by this process alone: it may have to be cut.
+    pub(crate) fn appended(path: PathBuf) -> anyhow::Result<Self> {
+        let open = || -> io::Result<(File, bool)> {
+            let file = File::options().create(true).append(true).open(&path)?;
+            let free = !file.metadata()?.is_file() || file.try_lock().is_ok();
+            Ok((file, free))
         };
-        let file = opened.map_err(|e| cannot("open", &path, &e))?;
+        let (file, free) = open().map_err(|e| cannot("open", &path, &e))?;
+        if !free {
+            let what = format!("another recv-client is writing to {}", path.display());
+            return Err(Failure::new(Exit::Failure, what).hint("choose another file").into());
+        }
         Ok(Self::File(file, path))
     }
 
@@ -86,6 +100,40 @@ impl Sink {
         }
     }
 
+    /// The files that these bytes are to be written to and that are not known, as they are before.
+    pub(crate) fn unfinished(
+        &mut self,
+        bytes: &[u8],
+        parts: &[Part],
+        known: impl Fn(&Path) -> bool,
+    ) -> anyhow::Result<Vec<Unfinished>> {
+        if bytes.is_empty() {
+            return Ok(Vec::new());
+        }
+        match self {
+            Self::Stdout => Ok(Vec::new()),
+            Self::File(file, path) => {
+                let now = Unfinished::new(file, path).map_err(|e| cannot("write to", path, &e))?;
+                Ok(now.into_iter().filter(|file| !known(&file.path)).collect())
+            }
+            Self::Directory(directory) => {
+                let mut files: Vec<Unfinished> = Vec::new();
+                for part in parts {
+                    let path = directory.root.join(file_name(&part.channel));
+                    if known(&std::path::absolute(&path).map_err(|e| cannot("write to", &path, &e))?) {
+                        continue;
+                    }
+                    let file = directory.file(&part.channel)?;
+                    let now = Unfinished::new(file, &path).map_err(|e| cannot("write to", &path, &e))?;
+                    files.extend(now);
+                }
+                files.sort_by(|a, b| a.path.cmp(&b.path));
+                files.dedup();
+                Ok(files)
+            }
+        }
+    }
+
     /// Waits until what was written to files is on disk: a position that is kept must not be ahead of it.
     pub(crate) fn sync(&mut self) -> anyhow::Result<()> {
         match self {
@@ -104,6 +152,11 @@ impl Sink {
 
 impl Directory {
     fn append(&mut self, channel: &ChannelId, bytes: &[u8]) -> anyhow::Result<()> {
+        let written = self.file(channel)?.write_all(bytes);
+        Ok(written.map_err(|e| cannot("write to", &self.root.join(file_name(channel)), &e))?)
+    }
+
+    fn file(&mut self, channel: &ChannelId) -> anyhow::Result<&mut File> {
         if !self.open.contains_key(channel) {
             if self.open.len() >= MAX_OPEN {
                 self.close()?;
@@ -116,8 +169,7 @@ impl Directory {
             let file = open().map_err(|e| cannot("open", &path, &e))?;
             self.open.insert(channel.clone(), file);
         }
-        let file = self.open.get_mut(channel).context("the file was opened just now")?;
-        Ok(file.write_all(bytes).map_err(|e| cannot("write to", &self.root.join(file_name(channel)), &e))?)
+        self.open.get_mut(channel).context("the file was opened just now")
     }
 
     fn close(&mut self) -> anyhow::Result<()> {
@@ -189,11 +241,36 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("out");
         for (append, expected) in [(false, "x"), (true, "xx"), (false, "x")] {
-            Sink::file(path.clone(), append).unwrap().write(b"x", &[]).unwrap();
+            let sink = if append { Sink::appended(path.clone()) } else { Sink::file(path.clone()) };
+            sink.unwrap().write(b"x", &[]).unwrap();
             assert_eq!(fs::read_to_string(&path).unwrap(), expected);
         }
-        let error = Sink::file(dir.path().join("no/such"), false).unwrap_err().to_string();
+        let error = Sink::file(dir.path().join("no/such")).unwrap_err().to_string();
         assert!(error.ends_with("no such file or directory"), "{error}");
+    }
+
+    #[test]
+    fn a_file_that_is_appended_to_is_used_by_one_at_a_time() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("out");
+        let first = Sink::appended(path.clone()).unwrap();
+        let error = Sink::appended(path.clone()).unwrap_err().to_string();
+        assert!(error.starts_with("another recv-client is writing to "), "{error}");
+        drop(first);
+        Sink::appended(path).unwrap();
+    }
+
+    #[test]
+    fn the_files_that_will_be_written_to_are_told_once_with_their_lengths() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut sink = Sink::directory(dir.path().into()).unwrap();
+        let part = |name, len| Part { channel: id(name), len };
+        sink.write(b"abc", &[part("a", 1), part("b", 2)]).unwrap();
+        let parts = [part("b", 1), part("a", 1), part("b", 1), part("c", 1)];
+        let told = sink.unfinished(b"xxxx", &parts, |path| path.ends_with("a.log")).unwrap();
+        let told: Vec<_> =
+            told.into_iter().map(|f| (f.path.file_name().unwrap().to_owned(), f.length)).collect();
+        assert_eq!(told, [("b.log".into(), 2), ("c.log".into(), 0)]);
     }
 
     proptest! {

@@ -90,16 +90,20 @@ impl Writer {
 
 fn write_all(
     mut sink: Sink,
-    durable: Option<Durable>,
+    mut durable: Option<Durable>,
     notices: Notices,
     mut queue: mpsc::Receiver<Batch>,
     spent: &mpsc::Sender<Batch>,
 ) -> anyhow::Result<Ending> {
     while let Some(mut batch) = queue.blocking_recv() {
+        if let Some(durable) = &mut durable {
+            let files = sink.unfinished(&batch.bytes, &batch.parts, |path| durable.knows(path))?;
+            durable.begin(files)?;
+        }
         if let Err(error) = write(&mut sink, &batch, notices) {
             return if is_closed_pipe(&error) { Ok(Ending::Closed) } else { Err(error) };
         }
-        if let (Some(durable), Some(position)) = (&durable, batch.position.take()) {
+        if let (Some(durable), Some(position)) = (&mut durable, batch.position.take()) {
             sink.sync()?;
             durable.save(position)?;
         }

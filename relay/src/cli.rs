@@ -18,6 +18,11 @@ Exit codes:
   1  a failure, for example an address that is in use
   2  wrong usage, or a mistake in the configuration";
 
+const LOG_EXIT_CODES: &str = "\
+Exit codes:
+  0  it is sound, or has been repaired
+  1  it is damaged, or can't be looked at";
+
 const EXAMPLES: &str = "\
 Examples:
   relay serve
@@ -39,6 +44,8 @@ Examples:
       besides, whatever writes lines to port 5000 publishes to plant/serial
   relay serve --history 512MiB,100000,24h
       keeps of each channel at most 512 MiB, 100 000 messages and a day
+  relay serve --data /var/lib/relay
+      keeps every channel on disk, at most 1 GiB of each
   relay serve --routes routes.json
       WebSocket connections to /NAME go to the host and port that the file says
   relay serve --config relay.toml --print-config
@@ -78,6 +85,13 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// About a directory that `--data` names, while no relay uses it
+    #[command(disable_help_subcommand = true)]
+    Log {
+        /// What about it.
+        #[command(subcommand)]
+        command: LogCommand,
+    },
     /// About the rules of the gateway's routes
     #[command(disable_help_subcommand = true)]
     Rules {
@@ -91,6 +105,25 @@ pub enum Command {
         /// What about it.
         #[command(subcommand)]
         command: ConfigCommand,
+    },
+}
+
+/// What `relay log` can do.
+#[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
+pub enum LogCommand {
+    /// Look at every byte and say all that is wrong; nothing is changed
+    #[command(after_long_help = LOG_EXIT_CODES)]
+    Check {
+        /// The directory
+        dir: PathBuf,
+    },
+    /// Go on with what is whole, say exactly what is lost, and set aside what was damaged
+    ///
+    /// If anything that was stored may be lost, the store has a new epoch, so that receivers are told.
+    #[command(after_long_help = LOG_EXIT_CODES)]
+    Repair {
+        /// The directory
+        dir: PathBuf,
     },
 }
 
@@ -158,6 +191,13 @@ pub struct Serve {
     #[arg(long, value_name = "ADDR=CHANNEL[,FRAMING]", value_parser = value::raw_listener)]
     pub raw: Vec<RawListener>,
 
+    /// Directory in which every channel is kept, over restarts
+    ///
+    /// It is created. What is confirmed is on the disk then, and what a receiver missed it gets. Without it messages
+    /// are in memory, and end with the relay.
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+
     /// Allow addresses that others can reach
     ///
     /// Without it, listening on anything but a loopback address is refused: everyone who reaches the relay may
@@ -176,7 +216,7 @@ pub struct Serve {
     #[arg(long, value_name = "SIZE", value_parser = value::max_message)]
     pub max_message: Option<u64>,
 
-    /// What a channel keeps for receivers that come back or are late [default: 64MiB]
+    /// What a channel keeps for receivers that come back or are late [default: 64MiB, with --data 1GiB]
     ///
     /// At most so many bytes, and so many messages and such an age where they are said. Rules of the file for some
     /// channels come before it.
@@ -238,7 +278,7 @@ mod tests {
     fn every_flag_of_serve_is_read() {
         let line = "relay serve --config a.toml --listen localhost:0 --listen [::1]:9 --raw 127.0.0.1:5000=plant/serial,line \
                     --open --host A.example --max-message 2MiB --history 1MiB,5,1h --allow-origin https://B.example \
-                    --routes r.json --log warn --log-format json --print-config";
+                    --routes r.json --data d --log warn --log-format json --print-config";
         let serve = serve(line);
         assert_eq!(serve.config, Some("a.toml".into()));
         assert_eq!(serve.listen, ["127.0.0.1:0".parse().unwrap(), "[::1]:9".parse().unwrap()]);
@@ -249,6 +289,7 @@ mod tests {
         assert_eq!(serve.history.unwrap().messages, Some(5));
         assert_eq!(serve.allow_origins, ["https://b.example"]);
         assert_eq!(serve.routes, Some("r.json".into()));
+        assert_eq!(serve.data, Some("d".into()));
         assert_eq!(serve.log.as_deref(), Some("warn"));
         assert_eq!(serve.log_format, Some(LogFormat::Json));
     }
@@ -281,7 +322,7 @@ mod tests {
 
     #[test]
     fn what_belongs_to_later_work_is_not_accepted() {
-        for line in ["serve --data d", "serve --nats u", "serve --tls-dev", "status", "token new"] {
+        for line in ["serve --nats u", "serve --tls-dev", "status", "token new"] {
             assert!(parse(&format!("relay {line}")).is_err(), "{line}");
         }
     }

@@ -32,18 +32,22 @@ pub mod sniff;
 pub mod store;
 pub mod tls;
 
-use std::{hash::BuildHasher, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{hash::BuildHasher, io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
-use channel::hub::{ChannelRules, Hub};
+use channel::hub::{ChannelRules, Hub, now};
 use config::Config;
 use gateway::Gateway;
 use http::Front;
 use listener::Listener;
 use metrics::Metrics;
 use reception::Reception;
-use shared::{Epoch, client::DEFAULT_PORT};
+use shared::{ChannelPattern, Epoch, client::DEFAULT_PORT};
 use shutdown::Life;
-use store::memory::Memory;
+use store::{
+    ChannelStore, Retention,
+    disk::{Disk, OpenError},
+    memory::Memory,
+};
 use tokio::time::Instant;
 
 /// A relay whose addresses are bound.
@@ -57,6 +61,23 @@ pub struct Relay {
     metrics: Arc<Metrics>,
     trim_every: Duration,
     drain: Duration,
+}
+
+/// Why a relay can't begin.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// An address can't be listened on.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// The store can't be opened.
+    #[error("cannot use {} for messages: {error}", directory.display())]
+    Store {
+        /// Which.
+        directory: PathBuf,
+        /// Why not.
+        #[source]
+        error: OpenError,
+    },
 }
 
 /// An address can't be listened on.
@@ -93,21 +114,34 @@ fn reason(error: &io::Error) -> String {
 }
 
 impl Relay {
-    /// Binds every address of the configuration. Nothing is accepted before [`run`](Self::run).
+    /// Binds every address of the configuration, and opens its store. Nothing is accepted before [`run`](Self::run).
     ///
     /// # Errors
-    /// The first address that can't be listened on.
-    pub fn bind(config: Config) -> Result<Self, BindError> {
-        let Config { listeners, connections, http, senders, receivers, store, lag, gateway, .. } = config;
+    /// The first address that can't be listened on, or why the store can't be opened.
+    pub fn bind(config: Config) -> Result<Self, StartError> {
+        let Config {
+            listeners, connections, http, senders, receivers, store, lag, gateway, data, disk, ..
+        } = config;
         let listeners = listeners.into_iter().map(|settings| {
             let address = settings.address;
             Listener::bind(settings).map_err(|error| BindError { address, error })
         });
         let listeners = listeners.collect::<Result<_, _>>()?;
         let life = Life::default();
-        let rules = ChannelRules { lag, retention: store.retention.clone() };
         let (encodings, trim_every) = (store.encodings, store.trim_every);
-        let hub = Hub::new(Arc::new(Memory::new(new_epoch(), store)), encodings, rules);
+        // Receivers that keep up are those within what is in memory.
+        let in_memory = |(pattern, kept): &(ChannelPattern, Retention)| {
+            (pattern.clone(), Retention { bytes: kept.bytes.min(store.memory), ..*kept })
+        };
+        let rules = ChannelRules { lag, retention: store.retention.iter().map(in_memory).collect() };
+        let store: Arc<dyn ChannelStore> = match data {
+            Some(directory) => match Disk::open(&directory, disk, store, now()) {
+                Ok(disk) => Arc::new(disk),
+                Err(error) => return Err(StartError::Store { directory, error }),
+            },
+            None => Arc::new(Memory::new(new_epoch(), store)),
+        };
+        let hub = Hub::new(store, encodings, rules);
         let drain = connections.drain;
         let metrics = Arc::<Metrics>::default();
         let permits = reception::permits(&connections);
@@ -139,8 +173,11 @@ impl Relay {
     }
 
     /// Serves until `shutdown` is there; then no new connection is taken, senders are drained, receivers get what
-    /// there is and 1012. Ends when all have ended or the drain time is over.
-    pub async fn run(self, shutdown: impl Future<Output = ()>) {
+    /// there is and 1012. Ends when all have ended or the drain time is over, and the store has.
+    ///
+    /// # Errors
+    /// If something that was stored could not be kept as firmly as it should.
+    pub async fn run(self, shutdown: impl Future<Output = ()>) -> io::Result<()> {
         let Self { listeners, reception, hub, gateway, life, metrics, trim_every, drain } = self;
         life.spawn(gateway.attend());
         for listener in listeners {
@@ -171,6 +208,7 @@ impl Relay {
         if !life.ended(until.saturating_duration_since(Instant::now())).await {
             tracing::warn!("stopped before all connections had ended");
         }
+        hub.store().close().await
     }
 }
 

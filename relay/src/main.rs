@@ -11,7 +11,7 @@ use anstream::{stderr, stdout};
 use clap::Parser as _;
 use relay::{
     Relay,
-    cli::{Cli, Command, ConfigCommand, RulesCommand, Serve, Side},
+    cli::{Cli, Command, ConfigCommand, LogCommand, RulesCommand, Serve, Side},
     config::{self, Config},
     diagnostics,
     gateway::{
@@ -23,6 +23,7 @@ use relay::{
     ready::Ready,
     runtime,
     shutdown::{Signals, Wanted},
+    store::disk,
 };
 use tokio::sync::oneshot;
 
@@ -41,6 +42,7 @@ fn main() -> ExitCode {
             Ok(report) => print(format_args!("{}", show::table(&report))),
             Err(e) => Err(fail(&e, 1)),
         },
+        Command::Log { command } => log(&command),
         Command::Rules { command: RulesCommand::Test { file, route, from, json } } => {
             let from = match from {
                 Side::Client => Source::Client,
@@ -59,6 +61,16 @@ fn main() -> ExitCode {
         }
     };
     outcome.map_or_else(|code| code, |()| ExitCode::SUCCESS)
+}
+
+fn log(command: &LogCommand) -> Result<(), ExitCode> {
+    let (dir, outcome) = match command {
+        LogCommand::Check { dir } => (dir, disk::check(dir)),
+        LogCommand::Repair { dir } => (dir, disk::repair(dir)),
+    };
+    let report = outcome.map_err(|e| fail(&format_args!("cannot use {}: {e}", dir.display()), 1))?;
+    print(format_args!("{}", report.text))?;
+    if report.sound { Ok(()) } else { Err(ExitCode::FAILURE) }
 }
 
 fn serve(serve: &Serve) -> Result<(), ExitCode> {
@@ -83,7 +95,10 @@ async fn run(config: Config, serve: &Serve) -> Result<(), ExitCode> {
     let mut stop = Some(stop);
     loop {
         tokio::select! {
-            () = &mut running => return Ok(()),
+            ended = &mut running => {
+                let lost = |error| fail(&format_args!("not everything that was stored is on the disk: {error}"), 1);
+                return ended.map_err(lost);
+            }
             wanted = signals.next() => match (wanted, stop.take()) {
                 (Wanted::End(_), Some(stop)) => drop(stop),
                 (Wanted::End(code), None) => return Err(ExitCode::from(code)),

@@ -3,6 +3,7 @@
 use std::{
     fmt::Write as _,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    path::PathBuf,
 };
 
 use shared::{client::DEFAULT_PORT, units::format_size};
@@ -17,6 +18,7 @@ use crate::{
 pub struct Ready {
     listeners: Vec<ListenerSettings>,
     history: u64,
+    data: Option<PathBuf>,
     /// What the gateway leads where.
     routes: Vec<String>,
 }
@@ -33,7 +35,12 @@ impl Ready {
             let upstreams: Vec<String> = route.upstreams.iter().map(ToString::to_string).collect();
             format!("{} → {}", route.path, upstreams.join(", "))
         });
-        Self { listeners: config.listeners.clone(), history, routes: routes.collect() }
+        Self {
+            listeners: config.listeners.clone(),
+            history,
+            data: config.data.clone(),
+            routes: routes.collect(),
+        }
     }
 
     /// The block; its first line alone says the version and the real addresses, in the order of the configuration.
@@ -80,7 +87,11 @@ impl Ready {
         if let Some(more) = self.routes.len().checked_sub(ROUTES).filter(|more| *more > 0) {
             line("route", &format!("and {more} more: relay routes"));
         }
-        line("keeps", &format!("{} per channel, in memory", format_size(self.history)));
+        let place = match &self.data {
+            Some(data) => format!("on disk in {}", data.display()),
+            None => "in memory (--data DIR to keep them on disk)".into(),
+        };
+        line("keeps", &format!("{} per channel, {place}", format_size(self.history)));
         let everyone = addresses.iter().any(|address| !address.ip().is_loopback());
         let reach = if everyone { "everyone who can reach it" } else { "this machine only" };
         line("open to", &format!("{reach}, no token needed"));

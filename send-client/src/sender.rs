@@ -44,6 +44,8 @@ pub struct Sender {
     link: Link,
     backoff: Backoff,
     trouble: Option<Trouble>,
+    /// What was settled when the connection was made.
+    settled_before: u64,
     /// The incarnation of the relay's store, once there was a connection.
     epoch: Option<Epoch>,
     max_message: usize,
@@ -114,6 +116,7 @@ impl Sender {
             link: Link::Up(connection),
             backoff: Backoff::default(),
             trouble: None,
+            settled_before: 0,
         })
     }
 
@@ -128,6 +131,7 @@ impl Sender {
             link: Link::Waiting(Instant::now()),
             backoff: Backoff::default(),
             trouble: None,
+            settled_before: 0,
             epoch: None,
             max_message: MAX_MESSAGE,
         }
@@ -313,6 +317,10 @@ impl Sender {
     /// The connection ended. Whether that is news: a connection that delivered nothing was never told.
     fn lost(&mut self, end: &End) -> Result<bool, Failure> {
         self.outbox.disconnected();
+        // A connection that brought something was a good one, though it did not bring all.
+        if self.settled() > self.settled_before {
+            self.backoff.reset();
+        }
         self.wait();
         let failure = match end {
             End::Refused(refusal) if !may_pass(refusal) => Some(Failure::refused(refusal)),
@@ -348,6 +356,7 @@ impl Sender {
         self.epoch = Some(epoch);
         self.max_message = connection.max_message();
         self.link = Link::Up(connection);
+        self.settled_before = self.settled();
         let waiting = self.waiting();
         let backlog = Backlog { waiting, upto: self.settled() + waiting, again, new_epoch };
         if let Some(trouble) = &mut self.trouble {

@@ -11,7 +11,7 @@ use tests::{
 };
 
 fn error(code: &str, fatal: bool, alias: u16, pseq: u64) -> Heard {
-    Heard::Error { code: code.into(), fatal, alias, pseq }
+    Heard::Error { code: code.into(), fatal, alias, pseq, retry_ms: 0 }
 }
 
 /// The connection ends with an error or a close of this code.

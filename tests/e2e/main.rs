@@ -9,6 +9,7 @@ mod bad_input;
 mod browser;
 mod channels;
 mod conformance;
+mod durable;
 mod first_use;
 mod framed_senders;
 mod gateway;

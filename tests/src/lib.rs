@@ -6,6 +6,7 @@
 //! - [`sender`]: raw and framed senders; [`receiver`]: a WebSocket receiver; [`frames`]: WebSocket frames by
 //!   hand, also wrong ones; [`http`]: requests by hand; [`chain`]: the law of `prev`, seq and gap.
 //! - [`upstream`]: servers behind the gateway, right and wrong ones.
+//! - [`disk`]: a disk that can be full; [`strace`]: what a program asks of the system.
 //! - [`terminal`]: a program in a real terminal; [`browser`]: a page in a real browser; [`python`]: a receiver
 //!   that is not of this house; [`node`]: servers that are not either.
 //! - [`trace`]: the readings of a sensor that the tests send; [`missing`]: what to do where a tool is missing.
@@ -16,6 +17,7 @@
 
 pub mod browser;
 pub mod chain;
+pub mod disk;
 pub mod frames;
 pub mod http;
 pub mod missing;
@@ -25,6 +27,7 @@ pub mod python;
 pub mod receiver;
 pub mod relay;
 pub mod sender;
+pub mod strace;
 pub mod terminal;
 pub mod trace;
 pub mod upstream;

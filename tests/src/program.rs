@@ -149,6 +149,11 @@ impl Program {
             .unwrap_or_else(|| panic!("{} ended without another line", self.name))
     }
 
+    /// The next line of its stdout, without its end; none if it ended without one.
+    pub async fn try_line(&mut self) -> Option<String> {
+        within(format_args!("a line of {}", self.name), self.stdout.line()).await
+    }
+
     /// Waits until its stdout contains a text.
     pub async fn says(&mut self, text: &str) {
         let found = within(format_args!("{} to say {text:?}", self.name), self.stdout.contains(text)).await;
@@ -157,8 +162,12 @@ impl Program {
 
     /// Waits until its stderr contains a text.
     pub async fn notes(&mut self, text: &str) {
-        let found = within(format_args!("{} to note {text:?}", self.name), self.stderr.contains(text)).await;
-        assert!(found, "{} ended and did not note {text:?}", self.name);
+        assert!(self.try_notes(text).await, "{} ended and did not note {text:?}", self.name);
+    }
+
+    /// Waits until its stderr contains a text, or until it has ended without; which it was.
+    pub async fn try_notes(&mut self, text: &str) -> bool {
+        within(format_args!("{} to note {text:?}", self.name), self.stderr.contains(text)).await
     }
 
     /// What its stderr has so far.
@@ -289,10 +298,12 @@ impl Capture {
     }
 }
 
-/// The folder that cargo puts binaries into: two above the test binary.
+/// The folder that cargo puts binaries into: that of this one, which tests are a folder below.
 fn profile_folder() -> PathBuf {
-    let test = env::current_exe().expect("the test binary has a path");
-    test.ancestors().nth(2).map(Path::to_owned).expect("the test binary is two folders below the binaries")
+    let this = env::current_exe().expect("a binary has a path");
+    let folder = this.parent().expect("a binary is in a folder");
+    let folder = if folder.ends_with("deps") { folder.parent() } else { Some(folder) };
+    folder.map(Path::to_owned).expect("a folder of tests is in that of the binaries")
 }
 
 /// Cargo does not build other packages' binaries for a test, so they are built here; a no-op when fresh.

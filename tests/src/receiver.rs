@@ -1,6 +1,6 @@
 //! A receiver: a WebSocket client of tokio-tungstenite in any of the subprotocols.
 
-use std::net::SocketAddr;
+use std::{io, net::SocketAddr};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use bytes::Bytes;
@@ -10,7 +10,7 @@ use shared::{
     Envelope, Epoch, Kind, Position, Seq,
     receiver::{self, Event, Subprotocol},
 };
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio_tungstenite::{
     WebSocketStream, client_async_with_config,
     tungstenite::{
@@ -22,7 +22,7 @@ use tokio_tungstenite::{
     },
 };
 
-use crate::{sender, within};
+use crate::within;
 
 /// A connected receiver.
 #[derive(Debug)]
@@ -77,23 +77,8 @@ impl<'a> Dial<'a> {
 
     /// Connects, or tells how it was refused.
     pub async fn connect(self, address: SocketAddr) -> Result<Receiver, Refused> {
-        let mut request =
-            format!("ws://{address}{}", self.path).into_client_request().expect("a path of a URL");
-        let offer = self.offer.map(|offer| ("sec-websocket-protocol", offer));
-        for (name, value) in offer.iter().chain(self.headers) {
-            let value = HeaderValue::from_str(value).expect("the value of a header");
-            request.headers_mut().insert(HeaderName::from_static(name), value);
-        }
-        let socket = match self.receive_buffer {
-            None => sender::connect(address).await,
-            Some(bytes) => {
-                let socket = tokio::net::TcpSocket::new_v4().expect("a socket");
-                socket.set_recv_buffer_size(bytes).expect("a size");
-                within("a connection", socket.connect(address)).await.expect("the relay accepts connections")
-            }
-        };
-        let config = WebSocketConfig::default().max_message_size(None).max_frame_size(None);
-        let shake = client_async_with_config(request, socket, Some(config));
+        let socket = within("a connection", self.socket(address)).await;
+        let shake = self.shake(address, socket.expect("the relay accepts connections"));
         match within(format_args!("the upgrade of {}", self.path), shake).await {
             Ok((stream, response)) => Ok(Receiver::new(stream, &response)),
             Err(tungstenite::Error::Http(response)) => {
@@ -103,6 +88,40 @@ impl<'a> Dial<'a> {
             }
             Err(error) => panic!("the upgrade of {} failed: {error}", self.path),
         }
+    }
+
+    /// Connects to a relay that may be away, or go away meanwhile; none then.
+    pub async fn try_connect(self, address: SocketAddr) -> Option<Receiver> {
+        let socket = within("a connection", self.socket(address)).await.ok()?;
+        let what = format!("the upgrade of {}", self.path);
+        let upgraded = within(what, self.shake(address, socket)).await;
+        upgraded.ok().map(|(stream, response)| Receiver::new(stream, &response))
+    }
+
+    async fn socket(&self, address: SocketAddr) -> io::Result<TcpStream> {
+        let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+        if let Some(bytes) = self.receive_buffer {
+            socket.set_recv_buffer_size(bytes)?;
+        }
+        let stream = socket.connect(address).await?;
+        stream.set_nodelay(true)?;
+        Ok(stream)
+    }
+
+    async fn shake(
+        &self,
+        address: SocketAddr,
+        socket: TcpStream,
+    ) -> Result<(WebSocketStream<TcpStream>, Response), tungstenite::Error> {
+        let mut request =
+            format!("ws://{address}{}", self.path).into_client_request().expect("a path of a URL");
+        let offer = self.offer.map(|offer| ("sec-websocket-protocol", offer));
+        for (name, value) in offer.iter().chain(self.headers) {
+            let value = HeaderValue::from_str(value).expect("the value of a header");
+            request.headers_mut().insert(HeaderName::from_static(name), value);
+        }
+        let config = WebSocketConfig::default().max_message_size(None).max_frame_size(None);
+        client_async_with_config(request, socket, Some(config)).await
     }
 }
 

@@ -91,6 +91,8 @@ pub enum Heard {
         alias: u16,
         /// The message; for a gap the expected one.
         pseq: u64,
+        /// When to try again, in milliseconds.
+        retry_ms: u32,
     },
     /// A ping.
     Ping(u64),
@@ -134,17 +136,43 @@ impl FramedSender {
         sender
     }
 
+    /// Connects as a producer to a relay that may be away, or go away meanwhile; none then.
+    pub async fn try_connect_as(
+        address: SocketAddr,
+        producer: ProducerId,
+        producer_epoch: u32,
+    ) -> Option<Self> {
+        let stream = TcpStream::connect(address).await.ok()?;
+        stream.set_nodelay(true).ok()?;
+        let mut sender = Self::over(stream);
+        sender.put_hello(producer, producer_epoch);
+        sender.flush().await;
+        match sender.heard().await {
+            Heard::Welcome(welcome) => sender.welcome = welcome,
+            _ => return None,
+        }
+        Some(sender)
+    }
+
     /// Connects and says HELLO, but does not wait for an answer.
     pub async fn greet(address: SocketAddr, producer: ProducerId, producer_epoch: u32) -> Self {
         let mut sender = Self::silent(address).await;
-        codec::encode_preamble(&mut sender.write);
-        sender.put(&SenderFrame::Hello(Hello { producer, producer_epoch, keep_s: 0, token: b"" }));
+        sender.put_hello(producer, producer_epoch);
         sender.flush().await;
         sender
     }
 
+    fn put_hello(&mut self, producer: ProducerId, producer_epoch: u32) {
+        codec::encode_preamble(&mut self.write);
+        self.put(&SenderFrame::Hello(Hello { producer, producer_epoch, keep_s: 0, token: b"" }));
+    }
+
     /// Connects and says nothing, for what is written by hand.
     pub async fn silent(address: SocketAddr) -> Self {
+        Self::over(connect(address).await)
+    }
+
+    fn over(stream: TcpStream) -> Self {
         let welcome = Welcome {
             epoch: shared::Epoch(0),
             max_message: 0,
@@ -152,7 +180,7 @@ impl FramedSender {
             window_bytes: 0,
             ping_ms: 0,
         };
-        Self { stream: connect(address).await, read: BytesMut::new(), write: Vec::new(), welcome }
+        Self { stream, read: BytesMut::new(), write: Vec::new(), welcome }
     }
 
     /// What holds on this connection.
@@ -329,6 +357,7 @@ fn own(frame: RelayFrame<'_>) -> Heard {
             fatal: refusal.fatal,
             alias: refusal.alias.0,
             pseq: refusal.pseq,
+            retry_ms: refusal.retry_ms,
         },
         RelayFrame::Ping(n) => Heard::Ping(n),
         RelayFrame::Pong(n) => Heard::Pong(n),

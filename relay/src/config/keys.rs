@@ -136,6 +136,8 @@ pub(super) const BATCH_DELAY_BOUNDS: RangeInclusive<u64> = 0..=1000 * MS;
 pub(super) const ROUTE_WAIT_BOUNDS: RangeInclusive<u64> = MS..=24 * HOUR;
 /// Connections of a route, or to an upstream.
 pub(super) const ROUTE_CONNECTIONS_BOUNDS: RangeInclusive<u64> = 1..=MANY;
+/// How long what was written may not be on the disk itself.
+pub(super) const FLUSH_BOUNDS: RangeInclusive<u64> = MS..=HOUR;
 /// What a rule lets come in a second, or at once: messages or bytes.
 pub(super) const RULE_RATE_BOUNDS: RangeInclusive<u64> = 1..=1 << 40;
 /// Of how many messages a tap mirrors one.
@@ -191,6 +193,17 @@ pub(super) static KEYS: &[Key] = &[
     number!("limits", "fragments", Count, 1..=65_536, receivers.fragments),
     number!("limits", "memory", Size, MEMORY_BOUNDS, store.memory),
     number!("limits", "encodings", Size, 64 * KIB..=64 * (1 << 40), store.encodings),
+    // An offset in a segment is a u32.
+    number!("disk", "segment", Size, 64 * KIB..=GIB, disk.segment),
+    number!("disk", "limit", Size, 0..=64 * (1 << 40), disk.limit),
+    Key {
+        section: "disk",
+        name: "retry",
+        unit: Unit::Wait,
+        bounds: MS..=HOUR,
+        get: |config| micros(config.disk.retry),
+        set: |config, value| config.disk.retry = Duration::from_micros(value),
+    },
     number!("limits", "window_messages", Count, 1..=MANY, senders.window_messages),
     // A u32 on the wire.
     number!("limits", "window_bytes", Size, 1..=2 * GIB, senders.window_bytes),

@@ -8,9 +8,9 @@ use std::{
 use shared::{ChannelPattern, client::DEFAULT_PORT};
 
 use super::{
-    Config, DEFAULT_BLOCK, any_channel, default_raw,
+    Config, DEFAULT_BLOCK, DEFAULT_FLUSH, any_channel, default_raw,
     keys::{Key, Unit},
-    raw::{Lag, Raw, RawListener, RawRule},
+    raw::{Keeping, Lag, Raw, RawListener, RawRule},
     report::{By, Mistake, Said, line_of},
     routes::oversized,
 };
@@ -18,7 +18,7 @@ use crate::{
     channel::LagPolicy,
     reception::{Accepts, ListenerSettings},
     senders::{RawSettings, framing::Framing},
-    store::Retention,
+    store::{Durability, Retention},
 };
 
 /// Pairs of keys of which the first may not be greater than that part of the second.
@@ -52,6 +52,7 @@ pub(super) fn settle(raw: Raw, source: &str) -> (Config, Vec<Mistake>) {
     settling.settle_listeners(&mut config, &raw);
     settling.settle_routes(&mut config, &raw);
     config.open = raw.open;
+    config.data = raw.data;
     config.http.hosts = raw.hosts;
     config.http.origins = raw.origins;
     if let Some(filter) = raw.log_filter {
@@ -78,6 +79,15 @@ fn fit_defaults(config: &mut Config, raw: &Raw) {
     }
     if unsaid("encodings") {
         config.store.encodings = config.store.encodings.min(config.store.memory / 4);
+    }
+    if raw.data.is_some() {
+        // What is on the disk need not be in memory as well, and is not lost for nobody having asked for it.
+        if unsaid("memory") {
+            config.store.memory = 256 << 20;
+        }
+        if unsaid("channel_idle") {
+            config.store.channel_idle = Duration::from_secs(100 * 365 * 24 * 3600);
+        }
     }
     if unsaid("silence") {
         config.senders.silence = config.senders.silence.min(config.senders.undecided);
@@ -137,19 +147,27 @@ impl Settling<'_> {
             Retention { bytes: memory, messages: None, age: None },
             |(_, kept)| Retention { bytes: kept.bytes.min(memory), ..*kept },
         );
-        let mut lag = LagPolicy::Skip;
+        if raw.data.is_some() {
+            kept.bytes = 1 << 30;
+        }
+        let (mut lag, mut durability) = (LagPolicy::Skip, Durability::Sync);
         if let Some(rule) = last {
             (kept, lag) = (retention(rule, kept), self.lag(rule, lag));
+            durability = self.durability(rule, durability, raw.data.is_some());
         }
         if let Some(history) = &raw.history {
             kept = history.value;
         }
         let others = raw.rules.iter().filter(|rule| rule.pattern.value != any);
         let rules: Vec<_> = others
-            .map(|rule| (rule.pattern.value.clone(), retention(rule, kept), self.lag(rule, lag)))
-            .chain([(any.clone(), kept, lag)])
+            .map(|rule| {
+                let durability = self.durability(rule, durability, raw.data.is_some());
+                (rule.pattern.value.clone(), retention(rule, kept), self.lag(rule, lag), durability)
+            })
+            .chain([(any.clone(), kept, lag, durability)])
             .collect();
-        if !raw.wrong.contains(&"memory") {
+        // On a disk a channel may keep more than there is memory.
+        if !raw.wrong.contains(&"memory") && raw.data.is_none() {
             let flag = raw.history.as_ref().map(|said| (said.value.bytes, &said.by));
             let last = last.filter(|_| flag.is_none());
             let files = raw.rules.iter().filter(|rule| rule.pattern.value != any).chain(last);
@@ -158,8 +176,39 @@ impl Settling<'_> {
                 self.too_much(by, "history", bytes, memory);
             }
         }
-        config.lag = rules.iter().map(|(pattern, _, lag)| (pattern.clone(), *lag)).collect();
-        config.store.retention = rules.into_iter().map(|(pattern, kept, _)| (pattern, kept)).collect();
+        config.lag = rules.iter().map(|(pattern, _, lag, _)| (pattern.clone(), *lag)).collect();
+        config.store.durability =
+            rules.iter().map(|(pattern, _, _, durability)| (pattern.clone(), *durability)).collect();
+        config.store.retention = rules.into_iter().map(|(pattern, kept, ..)| (pattern, kept)).collect();
+    }
+
+    fn durability(&mut self, rule: &RawRule, inherited: Durability, on_disk: bool) -> Durability {
+        let (inherited_keeping, inherited_flush) = match inherited {
+            Durability::Memory => (Keeping::Memory, DEFAULT_FLUSH),
+            Durability::Sync => (Keeping::Sync, DEFAULT_FLUSH),
+            Durability::Async { flush } => (Keeping::Async, flush),
+        };
+        if let Some(said) = rule.durability.as_ref().filter(|_| !on_disk) {
+            let message = "`durability` is for a relay with `data`, which this one has not";
+            let mistake = Mistake::by(said.by.clone(), message);
+            self.mistakes.push(mistake.label("remove it, or say data = \"DIR\" or --data DIR"));
+        }
+        let keeping = rule.durability.as_ref().map_or(inherited_keeping, |said| said.value);
+        if let Some(flush) =
+            rule.flush.as_ref().filter(|_| keeping != Keeping::Async && !rule.wrong_durability)
+        {
+            let message = "`flush` is for durability = \"async\", which this [[channel]] has not";
+            self.mistakes.push(
+                Mistake::by(flush.by.clone(), message).label("remove it, or set durability = \"async\""),
+            );
+        }
+        match keeping {
+            Keeping::Memory => Durability::Memory,
+            Keeping::Sync => Durability::Sync,
+            Keeping::Async => Durability::Async {
+                flush: rule.flush.as_ref().map_or(inherited_flush, |said| Duration::from_micros(said.value)),
+            },
+        }
     }
 
     fn lag(&mut self, rule: &RawRule, inherited: LagPolicy) -> LagPolicy {

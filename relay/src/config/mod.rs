@@ -25,7 +25,7 @@ use std::{
     fs::File,
     io::{self, Read as _},
     net::Ipv4Addr,
-    path::Path,
+    path::{Path, PathBuf},
     time::Duration,
 };
 
@@ -42,11 +42,14 @@ use crate::{
     reception::{Accepts, ConnectionSettings, ListenerSettings},
     runtime::RuntimeSettings,
     senders::{RawSettings, SenderSettings, framing::Framing},
-    store::{Retention, StoreSettings},
+    store::{Durability, Retention, StoreSettings, disk::DiskSettings},
 };
 
 /// Bytes that a configuration file may have; a larger one is not one.
 const MAX_FILE: u64 = 1024 * 1024;
+
+/// When messages of a channel that is kept "async" are on the disk itself, unless said otherwise.
+const DEFAULT_FLUSH: Duration = Duration::from_millis(100);
 
 /// How long senders are held for a slow receiver of a channel that blocks, unless said otherwise.
 const DEFAULT_BLOCK: Duration = Duration::from_secs(5);
@@ -68,6 +71,10 @@ pub struct Config {
     pub senders: SenderSettings,
     /// Of receivers.
     pub receivers: ReceiverSettings,
+    /// The directory of a store on disk; none: everything is in memory.
+    pub data: Option<PathBuf>,
+    /// Of a store on disk.
+    pub disk: DiskSettings,
     /// Of the store; its last retention rule is for `**`.
     pub store: StoreSettings,
     /// What is done with receivers that are too slow: the first rule whose pattern matches. The same patterns as in
@@ -206,6 +213,8 @@ impl Default for Config {
                 least_rate: 1024,
                 close: Duration::from_secs(2),
             },
+            data: None,
+            disk: DiskSettings { segment: 64 << 20, limit: 0, retry: Duration::from_secs(1) },
             store: StoreSettings {
                 memory: 1 << 30,
                 encodings: 16 << 20,
@@ -214,7 +223,7 @@ impl Default for Config {
                 channel_idle: Duration::from_secs(12 * 3600),
                 trim_every: Duration::from_secs(1),
                 retention: vec![(any_channel(), Retention { bytes: 64 << 20, messages: None, age: None })],
-                durability: Vec::new(),
+                durability: vec![(any_channel(), Durability::Sync)],
             },
             lag: vec![(any_channel(), LagPolicy::Skip)],
             gateway: GatewaySettings::default(),

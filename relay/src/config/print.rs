@@ -12,7 +12,7 @@ use crate::{
     channel::LagPolicy,
     reception::{Accepts, ListenerSettings},
     senders::RawSettings,
-    store::Retention,
+    store::{Durability, Retention},
 };
 use shared::ChannelPattern;
 
@@ -33,10 +33,13 @@ fn write(out: &mut String, config: &Config) -> fmt::Result {
     writeln!(out, "open = {}", config.open)?;
     writeln!(out, "hosts = {}", list(&config.http.hosts))?;
     writeln!(out, "origins = {}", list(&config.http.origins))?;
+    if let Some(data) = &config.data {
+        writeln!(out, "data = {}", quoted(&data.display().to_string()))?;
+    }
     for listener in listeners {
         write_listener(out, listener)?;
     }
-    for section in ["limits", "timeouts"] {
+    for section in ["limits", "timeouts", "disk"] {
         writeln!(out, "\n[{section}]")?;
         for key in KEYS.iter().filter(|key| key.section == section) {
             writeln!(out, "{} = {}", key.name, key.print(config))?;
@@ -45,8 +48,12 @@ fn write(out: &mut String, config: &Config) -> fmt::Result {
     writeln!(out, "\n[log]")?;
     writeln!(out, "filter = {}", quoted(&config.log.filter))?;
     writeln!(out, "format = {}", quoted(word(&LOG_FORMATS, config.log.format)))?;
-    for ((pattern, kept), (_, lag)) in config.store.retention.iter().zip(&config.lag) {
+    let rules = config.store.retention.iter().zip(&config.lag).zip(&config.store.durability);
+    for (((pattern, kept), (_, lag)), (_, durability)) in rules {
         write_rule(out, pattern, kept, *lag)?;
+        if config.data.is_some() {
+            write_durability(out, *durability)?;
+        }
     }
     routes::write(out, &config.gateway)
 }
@@ -84,6 +91,16 @@ fn write_rule(out: &mut String, pattern: &ChannelPattern, kept: &Retention, lag:
         LagPolicy::Close => writeln!(out, "lag = \"close\""),
         LagPolicy::Block(wait) => {
             writeln!(out, "lag = \"block\"\nblock_for = {}", Unit::Wait.print(keys::micros(wait)))
+        }
+    }
+}
+
+fn write_durability(out: &mut String, durability: Durability) -> fmt::Result {
+    match durability {
+        Durability::Sync => writeln!(out, "durability = \"sync\""),
+        Durability::Memory => writeln!(out, "durability = \"memory\""),
+        Durability::Async { flush } => {
+            writeln!(out, "durability = \"async\"\nflush = {}", Unit::Wait.print(keys::micros(flush)))
         }
     }
 }

@@ -1,6 +1,11 @@
 //! What was said, by the file and by flags, each part with its place; not yet what it means together.
 
-use std::{collections::BTreeMap, net::SocketAddr, ops::Range, path::Path};
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    ops::Range,
+    path::{Path, PathBuf},
+};
 
 use shared::ChannelPattern;
 
@@ -27,6 +32,8 @@ pub(super) struct Raw {
     /// Whether an address was said wrongly, so that there may be none here.
     pub(super) lost_address: bool,
     pub(super) open: bool,
+    /// The directory of a store on disk.
+    pub(super) data: Option<PathBuf>,
     pub(super) hosts: Vec<String>,
     pub(super) origins: Vec<String>,
     /// Limits and waits by key.
@@ -69,6 +76,19 @@ pub(super) struct RawRule {
     pub(super) block_for: Option<Said<u64>>,
     /// Whether `lag` was said wrongly.
     pub(super) wrong_lag: bool,
+    pub(super) durability: Option<Said<Keeping>>,
+    /// Microseconds.
+    pub(super) flush: Option<Said<u64>>,
+    /// Whether `durability` was said wrongly.
+    pub(super) wrong_durability: bool,
+}
+
+/// How firmly a channel is kept, by its word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Keeping {
+    Memory,
+    Async,
+    Sync,
 }
 
 /// A lag policy by its word.
@@ -91,6 +111,8 @@ pub(super) const ACCEPTS: [(&str, Accepts); 4] = [
 pub(super) const LOG_FORMATS: [(&str, LogFormat); 2] = [("text", LogFormat::Text), ("json", LogFormat::Json)];
 
 const LAGS: [(&str, Lag); 3] = [("skip", Lag::Skip), ("close", Lag::Close), ("block", Lag::Block)];
+const KEEPINGS: [(&str, Keeping); 3] =
+    [("sync", Keeping::Sync), ("async", Keeping::Async), ("memory", Keeping::Memory)];
 /// The framings without parameters, for suggestions.
 const FRAMINGS: [&str; 5] = ["line", "null", "octet-count", "read", "auto"];
 const ADDRESS: &str = "an address like \"127.0.0.1:12000\"";
@@ -132,6 +154,9 @@ impl Raw {
             });
         }
         self.open |= flags.open;
+        if let Some(data) = flags.data.as_ref().filter(|data| !data.as_os_str().is_empty()) {
+            self.data = Some(data.clone());
+        }
         if !flags.hosts.is_empty() {
             self.hosts = flags.hosts.clone();
         }
@@ -164,9 +189,14 @@ impl Raw {
         self.lost_address = self.listen.is_none() && top.has("listen");
         // A wrong `open` is one mistake, not another one for each address that it may have been for.
         self.open = top.flag("open").map_or_else(|| top.has("open"), |open| open.value);
+        let path = |text: &str| match text {
+            "" => Err("must not be empty".to_owned()),
+            path => Ok(PathBuf::from(path)),
+        };
+        self.data = top.read("data", "a directory like \"/var/lib/relay\"", path).map(|said| said.value);
         self.hosts = values(top.list("hosts", "a name like \"relay.example.org\"", value::host));
         self.origins = values(top.list("origins", "an origin like \"https://example.org\"", value::origin));
-        for title in ["[limits]", "[timeouts]"] {
+        for title in ["[limits]", "[timeouts]", "[disk]"] {
             let name = title.trim_matches(['[', ']']);
             if let Some(mut section) = top.section(name, title) {
                 self.read_numbers(&mut section, name);
@@ -278,6 +308,10 @@ impl Raw {
         let block_for = section.number("block_for", Unit::Wait).and_then(|said| {
             bounded(&mut section, "block_for", said, |v| keys::within(v, Unit::Wait, &keys::BLOCK_BOUNDS))
         });
+        let durability = section.choice("durability", &KEEPINGS);
+        let flush = section.number("flush", Unit::Wait).and_then(|said| {
+            bounded(&mut section, "flush", said, |v| keys::within(v, Unit::Wait, &keys::FLUSH_BOUNDS))
+        });
         if !section.has("pattern") {
             section.mistake(
                 Mistake::at(section.span(), "[[channel]] needs a `pattern`")
@@ -285,6 +319,7 @@ impl Raw {
             );
         }
         let wrong_lag = lag.is_none() && section.has("lag");
+        let wrong_durability = durability.is_none() && section.has("durability");
         section.end();
         let Some(pattern) = pattern else { return };
         self.rules.push(RawRule {
@@ -295,6 +330,9 @@ impl Raw {
             lag: lag.map(|said| said.value),
             block_for,
             wrong_lag,
+            durability,
+            flush,
+            wrong_durability,
         });
     }
 }

@@ -1,7 +1,14 @@
 //! A raw sender: any program that can write to a socket. Reads, frames, publishes; answers each message if it was
 //! asked to.
 
-use std::{io, sync::Arc};
+use std::{
+    collections::VecDeque,
+    future::poll_fn,
+    io,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, Waker},
+};
 
 use bytes::Bytes;
 use shared::{ErrorCode, Kind, Position, Seq};
@@ -23,13 +30,16 @@ use crate::{
     shutdown::Life,
     sniff::{RequestGuard, Watch},
     store::{
-        Refused, Ticket,
+        Receipt, Refused, Ticket,
         chunk::{ChunkBuilder, Messages},
     },
 };
 
 /// Reads that may follow the relay's order to stop: what has arrived by then.
 const LAST_READS: usize = 64;
+
+/// Bytes that may be on their way to the store before it is waited for: while it brings some to a disk, more is read.
+const UNSETTLED: usize = 1 << 20;
 
 /// Bytes of answers that are written at a time.
 const ANSWERS: usize = 16 * 1024;
@@ -47,7 +57,8 @@ pub struct RawSession {
     guard: Option<RequestGuard>,
     ack: bool,
     builder: ChunkBuilder,
-    outcomes: Vec<Outcome>,
+    /// What is not answered yet, in the sender's order.
+    outcomes: VecDeque<Outcome>,
     metrics: Arc<Metrics>,
 }
 
@@ -128,7 +139,7 @@ impl RawSession {
             settings,
             guard,
             builder: ChunkBuilder::default(),
-            outcomes: Vec::new(),
+            outcomes: VecDeque::new(),
             metrics,
         })
     }
@@ -158,10 +169,17 @@ impl RawSession {
                 }
             }
             let deadline = self.framer.deadline().map(Instant::from_std);
+            let may_read = self.unsettled() < UNSETTLED;
             let heard = tokio::select! {
                 biased;
                 () = life.stopping() => return self.stop().await,
-                readable = self.connection.readable() => match readable {
+                known = poll_fn(|cx| poll_first(&mut self.outcomes, cx)) => {
+                    if self.settle_first(known).await.and(self.settle_known().await).is_err() {
+                        return;
+                    }
+                    continue;
+                }
+                readable = self.connection.readable(), if may_read => match readable {
                     Ok(()) => self.read(),
                     Err(_) => Heard::End,
                 },
@@ -172,7 +190,11 @@ impl RawSession {
                     Heard::Bytes { more: false }
                 }
             };
-            if self.settle().await.is_err() {
+            let settled = match heard {
+                Heard::End => self.settle_all().await,
+                Heard::Bytes { .. } | Heard::Nothing => self.settle_known().await,
+            };
+            if settled.is_err() {
                 return;
             }
             let more = match heard {
@@ -195,7 +217,7 @@ impl RawSession {
     /// Publishes what has arrived already, but no half line: its other half would come to another relay.
     async fn stop(&mut self) {
         for _ in 0..LAST_READS {
-            if !matches!(self.read(), Heard::Bytes { .. }) || self.settle().await.is_err() {
+            if !matches!(self.read(), Heard::Bytes { .. }) || self.settle_known().await.is_err() {
                 break;
             }
             tokio::task::yield_now().await;
@@ -206,7 +228,7 @@ impl RawSession {
             sink.publish();
         }
         // What is refused now can't be helped any more.
-        let _ = self.settle().await;
+        let _ = self.settle_all().await;
     }
 
     fn read(&mut self) -> Heard {
@@ -231,7 +253,7 @@ impl RawSession {
             };
             sink.publish();
             if let Some(lost) = lost {
-                outcomes.push(Outcome::Refused(lost.code(), lost.to_string()));
+                outcomes.push_back(Outcome::Refused(lost.code(), lost.to_string()));
             }
             match bytes.len() {
                 0 => Heard::End,
@@ -254,38 +276,80 @@ impl RawSession {
         (framer, Sink { builder, outcomes, publisher, metrics, ack: *ack })
     }
 
-    /// Waits until the store has what was published, and answers if answers are wanted.
-    async fn settle(&mut self) -> Result<(), Over> {
+    /// Bytes that are on their way to the store.
+    fn unsettled(&self) -> usize {
+        let bytes = self.outcomes.iter().map(|outcome| match outcome {
+            Outcome::Published(messages, _) => messages.frames().len(),
+            Outcome::Refused(..) => 0,
+        });
+        bytes.sum()
+    }
+
+    /// Answers what is known by now.
+    async fn settle_known(&mut self) -> Result<(), Over> {
         let mut answers = String::new();
-        for outcome in std::mem::take(&mut self.outcomes) {
-            match outcome {
-                Outcome::Published(messages, ticket) => {
-                    match stored(&self.publisher, &messages, ticket).await {
-                        Ok(first) if self.ack => {
-                            for index in 0..messages.count() {
-                                let position = Position { epoch: self.epoch, seq: Seq(first.0 + index) };
-                                answers.push_str(&format!("OK {position}\n"));
-                                if answers.len() >= ANSWERS {
-                                    self.answer(&mut answers).await?;
-                                }
-                            }
-                        }
-                        Ok(_) => {}
-                        Err(refused) => {
-                            debug!(channel = %self.publisher.channel(), "a raw sender was refused: {refused}");
-                            answers.push_str(&format!("ERR {} {refused}\n", refused.code()));
-                            self.answer(&mut answers).await?;
-                            return Err(Over);
-                        }
-                    }
-                }
-                Outcome::Refused(code, text) => {
-                    debug!(channel = %self.publisher.channel(), "a raw sender's message was refused: {text}");
-                    answers.push_str(&format!("ERR {code} {text}\n"));
-                }
-            }
+        while let Some(Poll::Ready(known)) = self.try_first() {
+            self.note(known, &mut answers).await?;
         }
         self.answer(&mut answers).await
+    }
+
+    /// Waits until the store has everything that was published, and answers.
+    async fn settle_all(&mut self) -> Result<(), Over> {
+        while !self.outcomes.is_empty() {
+            let known = poll_fn(|cx| poll_first(&mut self.outcomes, cx)).await;
+            self.settle_first(known).await?;
+        }
+        Ok(())
+    }
+
+    /// The outcome of the first is known: answers it.
+    async fn settle_first(&mut self, known: Option<Result<Receipt, Refused>>) -> Result<(), Over> {
+        let mut answers = String::new();
+        self.note(known, &mut answers).await?;
+        self.answer(&mut answers).await
+    }
+
+    /// Whether the outcome of the first is known, if there is one.
+    fn try_first(&mut self) -> Option<Poll<Option<Result<Receipt, Refused>>>> {
+        let mut cx = Context::from_waker(Waker::noop());
+        (!self.outcomes.is_empty()).then(|| poll_first(&mut self.outcomes, &mut cx))
+    }
+
+    /// Takes the first outcome, which is known, and notes what there is to answer.
+    async fn note(
+        &mut self,
+        known: Option<Result<Receipt, Refused>>,
+        answers: &mut String,
+    ) -> Result<(), Over> {
+        match (self.outcomes.pop_front(), known) {
+            (Some(Outcome::Published(messages, _)), Some(known)) => {
+                match stored(&self.publisher, &messages, known).await {
+                    Ok(first) if self.ack => {
+                        for index in 0..messages.count() {
+                            let position = Position { epoch: self.epoch, seq: Seq(first.0 + index) };
+                            answers.push_str(&format!("OK {position}\n"));
+                            if answers.len() >= ANSWERS {
+                                self.answer(answers).await?;
+                            }
+                        }
+                    }
+                    Ok(_) => {}
+                    Err(refused) => {
+                        debug!(channel = %self.publisher.channel(), "a raw sender was refused: {refused}");
+                        answers.push_str(&format!("ERR {} {refused}\n", refused.code()));
+                        self.answer(answers).await?;
+                        return Err(Over);
+                    }
+                }
+            }
+            (Some(Outcome::Refused(code, text)), _) => {
+                debug!(channel = %self.publisher.channel(), "a raw sender's message was refused: {text}");
+                answers.push_str(&format!("ERR {code} {text}\n"));
+            }
+            (Some(Outcome::Published(..)) | None, _) => {}
+        }
+        Ok(())
     }
 
     /// Writes answers, if they are wanted. A sender that takes none of them for so long is given up; one that is gone
@@ -300,14 +364,31 @@ impl RawSession {
     }
 }
 
-/// The seq of the first of the messages, once they are stored.
-async fn stored(publisher: &Publisher, messages: &Messages, mut ticket: Ticket) -> Result<Seq, Refused> {
+/// Is ready when the first outcome is known; with none for one that needs no store.
+fn poll_first(
+    outcomes: &mut VecDeque<Outcome>,
+    cx: &mut Context<'_>,
+) -> Poll<Option<Result<Receipt, Refused>>> {
+    match outcomes.front_mut() {
+        Some(Outcome::Published(_, ticket)) => Pin::new(ticket).poll(cx).map(Some),
+        Some(Outcome::Refused(..)) => Poll::Ready(None),
+        None => Poll::Pending,
+    }
+}
+
+/// The seq of the first of the messages, once they are stored. Where the store can't take them they are published
+/// again; those behind them have the same outcome then, and their turn.
+async fn stored(
+    publisher: &Publisher,
+    messages: &Messages,
+    mut known: Result<Receipt, Refused>,
+) -> Result<Seq, Refused> {
     loop {
-        match ticket.await {
+        match known {
             Ok(receipt) => return Ok(receipt.first),
             Err(Refused::Unavailable { retry }) => {
                 tokio::time::sleep(retry).await;
-                ticket = publisher.publish(messages.clone(), None);
+                known = publisher.publish(messages.clone(), None).await;
             }
             Err(refused) => return Err(refused),
         }
@@ -317,7 +398,7 @@ async fn stored(publisher: &Publisher, messages: &Messages, mut ticket: Ticket) 
 /// Where a framer's pieces go.
 struct Sink<'a> {
     builder: &'a mut ChunkBuilder,
-    outcomes: &'a mut Vec<Outcome>,
+    outcomes: &'a mut VecDeque<Outcome>,
     publisher: &'a Publisher,
     metrics: &'a Metrics,
     ack: bool,
@@ -349,13 +430,13 @@ impl Sink<'_> {
         if self.ack {
             self.publish();
         }
-        self.outcomes.push(refused);
+        self.outcomes.push_back(refused);
     }
 
     fn publish(&mut self) {
         if let Some(messages) = self.builder.take() {
             let ticket = self.publisher.publish(messages.clone(), None);
-            self.outcomes.push(Outcome::Published(messages, ticket));
+            self.outcomes.push_back(Outcome::Published(messages, ticket));
         }
     }
 }

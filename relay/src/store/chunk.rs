@@ -116,6 +116,16 @@ impl Chunk {
         self.time
     }
 
+    /// Where it stands.
+    pub fn place(&self) -> Place {
+        Place { first: self.first, prev: self.prev, ordinal: self.ordinal, time: self.time }
+    }
+
+    /// Its messages.
+    pub fn messages(&self) -> &Messages {
+        &self.messages
+    }
+
     /// What it costs in memory, in its raw form.
     pub fn cost(&self) -> u64 {
         let times = self.messages.source_times.as_ref().map_or(0, |t| 8 * t.len() as u64);

@@ -1,7 +1,6 @@
 //! The engine that keeps everything in memory: the default. Commits at once, in the order of appends.
 
 mod log;
-mod producers;
 
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
@@ -13,7 +12,6 @@ use std::{
 };
 
 use log::{Log, before_last};
-use producers::Producers;
 use shared::{
     ChannelId, Epoch, Seq,
     receiver::GapReason,
@@ -24,6 +22,7 @@ use super::{
     Answer, Batch, Bounds, ChannelStore, Claim, Done, Hole, Page, Receipt, Refused, Retention, StoreSettings,
     Stored, Tail, Ticket,
     chunk::{Chunk, Place},
+    producers::Producers,
     selection::Selection,
 };
 

@@ -4,7 +4,9 @@
 pub mod chunk;
 #[cfg(test)]
 pub(crate) mod contract;
+pub mod disk;
 pub mod memory;
+mod producers;
 pub mod selection;
 
 use std::{

@@ -14,6 +14,11 @@ impl Selection {
         self.0.iter().any(|pattern| pattern.matches(channel))
     }
 
+    /// Whether it is every channel, for sure: by the pattern `**`.
+    pub fn is_everything(&self) -> bool {
+        self.0.iter().any(|pattern| pattern.as_str() == "**")
+    }
+
     /// The one channel that it names, if it is a single name.
     pub fn as_channel(&self) -> Option<ChannelId> {
         let mut patterns = self.0.iter();

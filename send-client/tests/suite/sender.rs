@@ -1,6 +1,6 @@
 //! The laws of a sender against a scripted relay: nothing lost, nothing twice, whatever happens to connections.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::fake_relay::{FakeRelay, Said, WELCOME};
 use send_client::{
@@ -124,6 +124,28 @@ async fn several_lost_connections_are_one_change_of_state() {
         assert!(matches!(happened[..], [Happening::Lost, Happening::Back { .. }]), "{happened:?}");
     };
     tokio::join!(script, client);
+}
+
+#[tokio::test]
+async fn connections_that_each_bring_a_little_are_not_waited_for_ever_longer() {
+    const MESSAGES: u64 = 12;
+    let relay = FakeRelay::bind().await;
+    let script = async {
+        for stored in 0..MESSAGES {
+            let mut peer = relay.accept(WELCOME).await;
+            assert!(matches!(peer.next().await, Said::Open { .. }));
+            peer.opened(0, stored).await;
+            // All is read, so that closing is no reset, which could take the ack with it.
+            peer.publishes((MESSAGES - stored) as usize).await;
+            peer.ack(0, stored + 1).await;
+        }
+    };
+    let texts = ["x"; MESSAGES as usize];
+    let client = async { settle(&mut sender(target(&relay), &texts).await).await.unwrap() };
+    let began = Instant::now();
+    tokio::join!(script, client);
+    // At most 250 ms for each. Waits that double each time would come to a minute.
+    assert!(began.elapsed() < Duration::from_secs(12), "{:?}", began.elapsed());
 }
 
 #[tokio::test]

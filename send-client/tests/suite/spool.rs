@@ -1,13 +1,16 @@
 //! The laws of `--spool` on the wire, against a relay that follows a script.
 
 use std::{
+    fs,
     io::Write,
     path::Path,
     process::{Command, Output, Stdio},
     thread,
+    time::Duration,
 };
 
 use shared::{ErrorCode, limits::MAX_KEEP_PRODUCER_S};
+use tokio::time::interval;
 
 use crate::fake_relay::{FakeRelay, Said, WELCOME};
 
@@ -27,6 +30,20 @@ fn run(relay: &str, spool: &Path, args: &[&str], input: &'static str) -> thread:
 
 fn stderr(output: &Output) -> String {
     String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+/// Waits until a message is in the spool. Files announce no change: they are looked at again and again.
+async fn taken(spool: &Path, payload: &[u8]) {
+    let mut look = interval(Duration::from_millis(5));
+    let is_there = || {
+        let files = fs::read_dir(spool).unwrap().map(|entry| entry.unwrap().path());
+        files
+            .filter_map(|path| fs::read(path).ok())
+            .any(|bytes| bytes.windows(payload.len()).any(|w| w == payload))
+    };
+    while !is_there() {
+        look.tick().await;
+    }
 }
 
 fn open(alias: u16, first_pseq: u64, channel: &str) -> Said {
@@ -101,6 +118,8 @@ async fn what_a_refused_channel_was_to_get_stays_in_the_spool() {
     let running = run(&relay.address(), folder.path(), &["-c", "foo"], "one\ntwo\n");
     let mut peer = relay.accept(WELCOME).await;
     assert_eq!(peer.next().await, open(0, 1, "foo"));
+    // The channel is opened while the input is read: refused before that, there is nothing to stay.
+    taken(folder.path(), b"two").await;
     peer.fail(ErrorCode::Forbidden, "not you").await;
     drop(peer);
     let output = running.join().unwrap();
@@ -144,7 +163,7 @@ async fn channels_that_have_nothing_to_send_are_not_opened() {
 fn a_directory_that_is_no_spool_or_is_damaged_is_told() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("notes.txt");
-    std::fs::write(&file, "x").unwrap();
+    fs::write(&file, "x").unwrap();
     let output = run("127.0.0.1:1", folder.path(), &["-c", "a", "-m", "x"], "").join().unwrap();
     let path = folder.path().display();
     let expected = format!(
@@ -152,7 +171,7 @@ fn a_directory_that_is_no_spool_or_is_damaged_is_told() {
          hint: choose a directory that is empty, or not there yet\n"
     );
     assert_eq!((output.status.code(), stderr(&output)), (Some(2), expected));
-    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "nothing was put there");
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "nothing was put there");
     let output = run("127.0.0.1:1", &file, &["-c", "a", "-m", "x"], "").join().unwrap();
     assert_eq!(output.status.code(), Some(1));
     assert!(stderr(&output).starts_with("error: cannot use the spool "), "{}", stderr(&output));
@@ -163,9 +182,9 @@ fn a_directory_that_is_no_spool_or_is_damaged_is_told() {
         assert_eq!(output.status.code(), Some(6));
     }
     let segment = spool.join("0000000000000001.spool");
-    let mut bytes = std::fs::read(&segment).unwrap();
+    let mut bytes = fs::read(&segment).unwrap();
     bytes[40] ^= 1;
-    std::fs::write(&segment, bytes).unwrap();
+    fs::write(&segment, bytes).unwrap();
     let output = run("127.0.0.1:1", &spool, &["-c", "a", "-m", "x"], "").join().unwrap();
     assert_eq!(output.status.code(), Some(1));
     let expected = "0000000000000001.spool is damaged at byte 20: what stands there went bad\n  hint: nothing was changed";

@@ -215,8 +215,8 @@ fn a_close_that_is_kept_does_not_go_on_and_what_comes_before_it_does() {
         let (mut out, mut close) = (Vec::new(), None);
         for piece in bytes.clone().chunks_mut(piece) {
             let mut output = Output::default();
-            let found = messages.take(piece, &mut output, &mut judge);
-            close = close.or(found.close);
+            let taken = messages.take(piece, &mut output, &mut judge);
+            close = close.or(taken.close);
             out.extend(output.parts(piece).concat());
         }
         assert_eq!((out, close), (frame(0x81, b"answer", None), Some(Some(1000))));

@@ -29,7 +29,7 @@ pub(crate) enum Command {
     #[command(args_conflicts_with_subcommands = true)]
     Gateway {
         #[command(subcommand)]
-        command: Option<GatewayCommand>,
+        command: Option<PartCommand>,
         /// How often each proxy does each work
         #[arg(default_value = "5")]
         rounds: NonZero<u32>,
@@ -37,14 +37,29 @@ pub(crate) enum Command {
         #[arg(default_value = "4")]
         seconds: f64,
     },
+    /// Measure what is kept on disk beside JetStream; tests/durable-bench sets up what it needs
+    #[command(args_conflicts_with_subcommands = true)]
+    Durable {
+        #[command(subcommand)]
+        command: Option<PartCommand>,
+        /// How often each server does each work
+        #[arg(default_value = "5")]
+        rounds: NonZero<u32>,
+        /// Length of each run, in seconds; the first quarter is not measured
+        #[arg(default_value = "4")]
+        seconds: f64,
+        /// Works whose name begins so; repeatable, or with commas [default: all]
+        #[arg(long = "work", value_name = "NAME", value_delimiter = ',')]
+        works: Vec<String>,
+    },
     /// Serve as the reference `bare send`
     #[command(hide = true)]
     BareSend { address: SocketAddr },
 }
 
-/// What else may be done with the bench of the gateway.
+/// What else may be done with the benches of the gateway and of what is kept on disk.
 #[derive(Debug, Clone, Copy, Subcommand)]
-pub(crate) enum GatewayCommand {
+pub(crate) enum PartCommand {
     /// Do every work once, as small as can be: whether the bench works, not what it measures
     Smoke,
     /// Put what was measured last into docs/performance.md

@@ -3,11 +3,12 @@
 //! # Layout
 //! - [`cli`]: what may be asked for. [`work`]: what servers are made to do, and what is measured of it.
 //! - [`servers`]: how each is started and spoken to; [`process`]: a server as a process.
-//! - [`gateway`]: the bench of the gateway, beside other proxies.
+//! - [`gateway`]: the bench of the gateway, beside other proxies. [`durable`]: that of what is kept on disk.
 //! - [`load`]: receivers, publishers, and the proof that every message arrived.
 //! - [`results`]: what was measured, in a file; [`report`]: tables, plots and the document made of it.
 
 mod cli;
+mod durable;
 mod gateway;
 mod load;
 mod process;
@@ -27,8 +28,8 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use clap::Parser as _;
 
-use cli::{Cli, Command, GatewayCommand, Measure, chosen};
-use results::{Machine, Results, Run};
+use cli::{Cli, Command, Measure, PartCommand, chosen};
+use results::{Results, Run};
 use servers::{Place, Server};
 use work::plan::{self, Scale, Work};
 
@@ -44,10 +45,17 @@ fn main() -> ExitCode {
         Some(Command::BareSend { address }) => servers::serve_bare(address),
         Some(Command::List) => list(),
         Some(Command::Gateway { command, rounds, seconds }) => place().and_then(|place| match command {
-            Some(GatewayCommand::Smoke) => gateway::smoke(&place),
-            Some(GatewayCommand::Report) => gateway::report(&place),
+            Some(PartCommand::Smoke) => gateway::smoke(&place),
+            Some(PartCommand::Report) => gateway::report(&place),
             None => gateway::measure(&place, rounds.get(), seconds),
         }),
+        Some(Command::Durable { command, rounds, seconds, works }) => {
+            place().and_then(|place| match command {
+                Some(PartCommand::Smoke) => durable::smoke(&place),
+                Some(PartCommand::Report) => durable::report(&place),
+                None => durable::measure(&place, &works, rounds.get(), seconds),
+            })
+        }
         Some(Command::Report) => {
             place().and_then(|place| report::write(&Results::load(&results_file(&place))?))
         }
@@ -104,17 +112,7 @@ fn measure(measure: &Measure) -> Result<()> {
     if measure.is_everything() {
         report::write(&results)?;
     }
-    nothing_failed(&results)
-}
-
-fn nothing_failed(results: &Results) -> Result<()> {
-    ensure!(
-        results.failures.is_empty(),
-        "{} runs failed: {}",
-        results.failures.len(),
-        results.failures.join("; ")
-    );
-    Ok(())
+    results.nothing_failed()
 }
 
 fn smoke() -> Result<()> {
@@ -125,7 +123,7 @@ fn smoke() -> Result<()> {
     for work in &works {
         run(&place, work, &servers, 1, SMOKE, &mut results, None)?;
     }
-    nothing_failed(&results)
+    results.nothing_failed()
 }
 
 /// Asks every server for its version; what is not there is told, and left out.
@@ -136,17 +134,7 @@ fn prepare(
     seconds: f64,
     rounds: u32,
 ) -> Result<Results> {
-    let machine = Machine::this()?;
-    ensure!(machine.cores >= 2, "the server needs a core of its own and the load another one");
-    let mut results = Results {
-        machine,
-        seconds,
-        rounds,
-        versions: Default::default(),
-        missing: Default::default(),
-        runs: Vec::new(),
-        failures: Vec::new(),
-    };
+    let mut results = Results::begin(rounds, seconds)?;
     for server in servers {
         let name = server.name().to_owned();
         if !works.iter().any(|work| work.servers.contains(&server.name())) {

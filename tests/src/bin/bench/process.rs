@@ -66,6 +66,28 @@ impl Process {
         Ok(())
     }
 
+    /// Kills it, so that it can put nothing in order.
+    pub(crate) fn kill(mut self) -> Result<()> {
+        self.child.kill()?;
+        self.child.wait()?;
+        Ok(())
+    }
+
+    /// Waits until it has said this.
+    pub(crate) fn said_by(&mut self, words: &str) -> Result<()> {
+        let until = Instant::now() + PATIENCE;
+        while !fs::read_to_string(&self.log).unwrap_or_default().contains(words) {
+            if let Some(status) = self.child.try_wait()? {
+                bail!("the server ended at once with {status}: {}", self.said());
+            }
+            if Instant::now() > until {
+                bail!("the server does not say `{words}`: {}", self.said());
+            }
+            pause(Duration::from_millis(1));
+        }
+        Ok(())
+    }
+
     /// The end of what it said.
     fn said(&self) -> String {
         let said = fs::read_to_string(&self.log).unwrap_or_default();
@@ -83,6 +105,25 @@ impl Process {
     /// Its resident memory in bytes.
     pub(crate) fn resident(&self) -> Result<u64> {
         self.tree()?.into_iter().map(|id| field(&format!("/proc/{id}/smaps_rollup"), "Rss:")).sum()
+    }
+
+    /// Its resident memory in bytes as it was at most since [`forget_peak`](Self::forget_peak), without children.
+    pub(crate) fn peak(&self) -> Result<u64> {
+        field(&format!("/proc/{}/status", self.child.id()), "VmHWM:")
+    }
+
+    /// Lets the peak of its memory begin anew, proc_pid_clear_refs(5).
+    pub(crate) fn forget_peak(&self) -> Result<()> {
+        let file = format!("/proc/{}/clear_refs", self.child.id());
+        fs::write(&file, "5").with_context(|| file)
+    }
+
+    /// Bytes that it has made the kernel write to disks, or owe them: proc_pid_io(5).
+    pub(crate) fn written(&self) -> Result<u64> {
+        let io =
+            fs::read_to_string(format!("/proc/{}/io", self.child.id())).context("the server has ended")?;
+        let bytes = io.lines().find_map(|line| line.strip_prefix("write_bytes: ")?.parse().ok());
+        bytes.context("no write_bytes in /proc/PID/io")
     }
 
     /// It and all processes that it started, and they.

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fs, path::Path};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use serde::{Deserialize, Serialize};
 
 use crate::work::Figures;
@@ -50,7 +50,7 @@ pub(crate) struct Spread {
 
 impl Machine {
     /// This one.
-    pub(crate) fn this() -> Result<Self> {
+    fn this() -> Result<Self> {
         let cpus = fs::read_to_string("/proc/cpuinfo")?;
         let models = || cpus.lines().filter_map(|line| line.strip_prefix("model name")?.split_once(':'));
         Ok(Self {
@@ -62,6 +62,31 @@ impl Machine {
 }
 
 impl Results {
+    /// Nothing yet, on this machine.
+    ///
+    /// # Errors
+    /// It has too few cores.
+    pub(crate) fn begin(rounds: u32, seconds: f64) -> Result<Self> {
+        let machine = Machine::this()?;
+        ensure!(machine.cores >= 2, "what is measured needs a core of its own and the load another one");
+        Ok(Self {
+            machine,
+            seconds,
+            rounds,
+            versions: BTreeMap::new(),
+            missing: BTreeMap::new(),
+            runs: Vec::new(),
+            failures: Vec::new(),
+        })
+    }
+
+    /// Ends with an error if a run did.
+    pub(crate) fn nothing_failed(&self) -> Result<()> {
+        let failures = &self.failures;
+        ensure!(failures.is_empty(), "{} runs failed: {}", failures.len(), failures.join("; "));
+        Ok(())
+    }
+
     /// Reads a file that [`save`](Self::save) wrote.
     pub(crate) fn load(path: &Path) -> Result<Self> {
         let text = fs::read_to_string(path);

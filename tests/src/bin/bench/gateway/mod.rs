@@ -15,7 +15,7 @@ use anyhow::{Context as _, Result, ensure};
 
 use crate::{
     process::pause,
-    results::{Machine, Results, Run},
+    results::{Results, Run},
     servers::Place,
     work::{Figures, figure},
 };
@@ -78,7 +78,7 @@ pub(crate) fn measure(place: &Place, rounds: u32, seconds: f64) -> Result<()> {
     let results = run(place, Scale::Full, rounds, seconds)?;
     results.save(&file(place))?;
     write!(std::io::stdout().lock(), "\n{}", report::text(&results))?;
-    nothing_failed(&results)
+    results.nothing_failed()
 }
 
 /// Whether it all works.
@@ -86,7 +86,7 @@ pub(crate) fn smoke(place: &Place) -> Result<()> {
     let results = run(place, Scale::Smoke, 1, 0.2)?;
     let peers = results.versions.keys().filter(|name| !name.starts_with("relay")).count();
     ensure!(peers >= SMOKE_PEERS, "only {peers} other proxies are there, and {SMOKE_PEERS} are needed");
-    nothing_failed(&results)
+    results.nothing_failed()
 }
 
 /// Puts what was measured last into the document.
@@ -98,28 +98,8 @@ fn file(place: &Place) -> PathBuf {
     place.folder.join("gateway.json")
 }
 
-fn nothing_failed(results: &Results) -> Result<()> {
-    ensure!(
-        results.failures.is_empty(),
-        "{} runs failed: {}",
-        results.failures.len(),
-        results.failures.join("; ")
-    );
-    Ok(())
-}
-
 fn run(place: &Place, scale: Scale, rounds: u32, seconds: f64) -> Result<Results> {
-    let machine = Machine::this()?;
-    ensure!(machine.cores >= 2, "the proxy needs a core of its own and the load another one");
-    let mut results = Results {
-        machine,
-        seconds,
-        rounds,
-        versions: Default::default(),
-        missing: Default::default(),
-        runs: Vec::new(),
-        failures: Vec::new(),
-    };
+    let mut results = Results::begin(rounds, seconds)?;
     let place = &Place { folder: folder(place)?, programs: place.programs.clone(), cores: place.cores };
     for proxy in Proxy::ALL {
         match proxy.version(place) {

@@ -26,6 +26,7 @@ use crate::{
 };
 
 pub(crate) use bare::serve as serve_bare;
+pub(crate) use relay::raw as raw_relay;
 
 /// What servers are called, in results, tables and on the command line.
 pub(crate) mod name {

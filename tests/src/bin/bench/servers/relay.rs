@@ -105,6 +105,11 @@ impl Server for Relay {
     }
 }
 
+/// A relay that somebody else has started, as [`Relay::RAW`] is spoken to.
+pub(crate) fn raw(process: Process, address: SocketAddr) -> Running {
+    Running { process, dialect: Box::new(Speaks { address, form: Form::Raw, sender: Sender::Raw }) }
+}
+
 #[derive(Debug)]
 struct Speaks {
     address: SocketAddr,

@@ -4,7 +4,7 @@ use std::{collections::HashMap, time::Duration};
 
 use shared::{ChannelId, Seq, sender::ProducerId};
 
-use crate::store::{Claim, Refused, Stamp, Stored};
+use super::{Claim, Refused, Stamp, Stored};
 
 /// Channels that are remembered of each producer, on average.
 const CHANNELS: usize = 16;
@@ -21,6 +21,21 @@ pub(super) struct Producers {
     claims: u64,
 }
 
+/// What is known of a producer, for an engine that writes it down.
+#[derive(Debug)]
+pub(super) struct Remembered<'a> {
+    pub(super) id: ProducerId,
+    pub(super) epoch: u32,
+    /// Microseconds that it is remembered for.
+    pub(super) keep: u64,
+    /// When it was claimed or released, or sent its last message.
+    pub(super) last_time: u64,
+    pub(super) stored: &'a HashMap<ChannelId, Last>,
+}
+
+/// The last pseq that is stored, and where that is.
+pub(super) type Last = (u64, Seq);
+
 #[derive(Debug)]
 struct Producer {
     claim: Claim,
@@ -30,7 +45,7 @@ struct Producer {
     keep: u64,
     /// When it was claimed or released, or sent its last message.
     last_time: u64,
-    stored: HashMap<ChannelId, (u64, Seq)>,
+    stored: HashMap<ChannelId, Last>,
 }
 
 impl Producers {
@@ -101,6 +116,56 @@ impl Producers {
             let known = producer.stored.insert(channel.clone(), (stamp.last, seq)).is_some();
             self.openings += usize::from(!known);
         }
+    }
+
+    /// What was known before of what a stamp is about: for [`restore`](Self::restore).
+    pub(super) fn stored(&self, stamp: &Stamp, channel: &ChannelId) -> Option<Last> {
+        self.known.get(&stamp.claim.producer)?.stored.get(channel).copied()
+    }
+
+    /// Takes back that a batch was stored.
+    pub(super) fn restore(&mut self, stamp: &Stamp, channel: &ChannelId, before: Option<Last>) {
+        let Some(producer) = self.known.get_mut(&stamp.claim.producer) else { return };
+        let known = match before {
+            Some(before) => producer.stored.insert(channel.clone(), before),
+            None => producer.stored.remove(channel),
+        };
+        self.openings = self.openings + usize::from(before.is_some()) - usize::from(known.is_some());
+    }
+
+    /// Takes over what an earlier run of the relay knew of a producer, who holds nothing now.
+    pub(super) fn remember(&mut self, id: ProducerId, epoch: u32, keep: Option<u64>, time: u64) {
+        if self.known.len() >= self.limit && !self.known.contains_key(&id) && !self.forget_silent() {
+            return;
+        }
+        self.claims += 1;
+        let claim = Claim { producer: id, epoch, number: self.claims };
+        let unknown = || Producer { claim, held: false, keep: 0, last_time: time, stored: HashMap::new() };
+        let producer = self.known.entry(id).or_insert_with(unknown);
+        producer.claim = claim;
+        producer.keep = keep.unwrap_or(producer.keep);
+        producer.last_time = producer.last_time.max(time);
+    }
+
+    /// Takes over what was stored of it in a channel.
+    pub(super) fn remember_stored(&mut self, id: ProducerId, channel: &ChannelId, pseq: u64, seq: Seq) {
+        self.make_room();
+        if let Some(producer) = self.known.get_mut(&id) {
+            let known = producer.stored.insert(channel.clone(), (pseq, seq)).is_some();
+            self.openings += usize::from(!known);
+        }
+    }
+
+    /// All that is known.
+    pub(super) fn all(&self) -> impl Iterator<Item = Remembered<'_>> {
+        let known = self.known.iter();
+        known.map(|(id, known)| Remembered {
+            id: *id,
+            epoch: known.claim.epoch,
+            keep: known.keep,
+            last_time: known.last_time,
+            stored: &known.stored,
+        })
     }
 
     pub(super) fn expire(&mut self, now: u64) {
