@@ -20,7 +20,7 @@ pub enum Source {
 
 /// What becomes of the bytes of one direction.
 pub trait Course {
-    /// Takes a read; what goes on of it is in the output.
+    /// Takes a read, or only a part of it if what goes on is much more than that; what goes on is in the output.
     fn take(&mut self, piece: &mut [u8], output: &mut Output) -> Taken;
 
     /// What walks to the end of the frame that has gone on in part; none if nothing may be put behind a close frame, or
@@ -37,6 +37,8 @@ pub trait Course {
 /// What a read was found to be.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Taken {
+    /// Bytes of the read that were taken. The rest is to be given again once the output is out.
+    pub used: usize,
     /// Messages that ended in it.
     pub messages: u64,
     /// What they carried, where that is looked at.
@@ -65,6 +67,9 @@ pub struct Output {
     begin: usize,
     kept: Range<usize>,
 }
+
+/// Bytes of its own that an output may have before the rest of a read has to wait.
+const MOST: usize = 256 * 1024;
 
 impl Source {
     /// Its word.
@@ -111,6 +116,11 @@ impl Output {
         }
     }
 
+    /// Whether the rest of the read has to wait: what rules make of it may be any number of times as much.
+    pub fn is_full(&self) -> bool {
+        self.own.len() - self.begin >= MOST
+    }
+
     /// What goes on: the first part, then the second.
     pub fn parts<'a>(&'a self, piece: &'a [u8]) -> [&'a [u8]; 2] {
         [&self.own[self.begin..], &piece[self.kept.clone()]]
@@ -132,7 +142,7 @@ impl Course for Walker {
     fn take(&mut self, piece: &mut [u8], output: &mut Output) -> Taken {
         let Walked { messages, close } = self.walk(piece);
         output.keep(piece, 0..piece.len());
-        Taken { messages, close, ..Taken::default() }
+        Taken { used: piece.len(), messages, close, ..Taken::default() }
     }
 
     fn unfinished(&mut self) -> Option<&mut Walker> {

@@ -25,7 +25,7 @@ enum Mode {
 }
 
 /// The longest beginning of a character.
-const BEGUN: usize = 3;
+pub const BEGUN: usize = 3;
 
 /// What a read has to leave free before it: a header, and the beginning of a character.
 pub const ROOM: usize = ws_frame::MAX_HEADER + BEGUN;

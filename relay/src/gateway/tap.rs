@@ -163,12 +163,12 @@ impl Turn<'_> {
             self.dropped += 1;
             return;
         }
-        self.mirrored += 1;
         if self.batch.push(Kind::Text, &text).is_err() {
-            self.tap.mirror.publish(&mut self.batch);
+            self.publish();
             // An empty one takes every message.
             let _ = self.batch.push(Kind::Text, &text);
         }
+        self.mirrored += 1;
     }
 
     /// Publishes what came together, and counts.
@@ -177,11 +177,15 @@ impl Turn<'_> {
         if self.time == 0 {
             return;
         }
+        self.publish();
+        self.tap.counts.dropped.fetch_add(self.dropped, Ordering::Relaxed);
+        self.tap.counts.lost(self.tap.mirror.lost());
+    }
+
+    /// It counts as mirrored before anybody can be told that it is lost.
+    fn publish(&mut self) {
+        self.tap.counts.mirrored.fetch_add(std::mem::take(&mut self.mirrored), Ordering::Relaxed);
         self.tap.mirror.publish(&mut self.batch);
-        let counts = &self.tap.counts;
-        counts.mirrored.fetch_add(self.mirrored, Ordering::Relaxed);
-        counts.dropped.fetch_add(self.dropped, Ordering::Relaxed);
-        counts.lost(self.tap.mirror.lost());
     }
 }
 
@@ -192,5 +196,48 @@ impl Counts {
             self.mirrored.fetch_sub(messages, Ordering::Relaxed);
             self.dropped.fetch_add(messages, Ordering::Relaxed);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use shared::Epoch;
+
+    use super::*;
+    use crate::{
+        channel::hub::ChannelRules,
+        store::{StoreSettings, memory::Memory},
+    };
+
+    #[test]
+    fn what_is_lost_within_a_turn_is_never_more_than_what_was_mirrored() {
+        let nothing = StoreSettings {
+            memory: u64::MAX,
+            encodings: 0,
+            channels: 0,
+            producers: 1,
+            channel_idle: Duration::from_secs(3600),
+            trim_every: Duration::from_secs(1),
+            retention: Vec::new(),
+            durability: Vec::new(),
+        };
+        let hub = Hub::new(Arc::new(Memory::new(Epoch(1), nothing)), 0, ChannelRules::default());
+        let channel = "tap/a".parse().unwrap();
+        let settings = TapSettings { channel, from: None, kind: None, every: 1, max_message: 1 << 20 };
+        let tap = Tap::new(&settings, &hub, None);
+        let client = SocketAddr::from(([127, 0, 0, 1], 1));
+        let origin = Origin { route: "/a", connection: 1, client, from: Source::Client };
+        let mut turn = tap.turn(origin).unwrap();
+        // Together they are more than is published at once.
+        for _ in 0..3 {
+            turn.mirror(&Message::Text("x".repeat(40_000).into()));
+        }
+        let told = tap.report();
+        assert_eq!((&told["mirrored"], &told["dropped"]), (&0.into(), &2.into()));
+        turn.end();
+        let told = tap.report();
+        assert_eq!((&told["mirrored"], &told["dropped"]), (&0.into(), &3.into()));
     }
 }

@@ -299,6 +299,21 @@ mod tests {
         assert_eq!(order(&upstreams), ["c:80", "a:80", "b:80"]);
     }
 
+    #[tokio::test]
+    async fn small_messages_are_not_held_back_and_a_silent_machine_is_asked_whether_it_is_there() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = format!("ws://{}", listener.local_addr().unwrap());
+        let upstreams = Upstreams::new(&addresses(&[&address]), Balance::Order, None);
+        let (patience, keepalive) = (Duration::from_secs(5), Duration::from_secs(77));
+        let Ok(Stream::Tcp(socket)) = upstreams.all[0].connect(patience, keepalive, None).await else {
+            panic!("no connection")
+        };
+        assert!(socket.nodelay().unwrap());
+        let socket = socket2::SockRef::from(&socket);
+        assert!(socket.keepalive().unwrap());
+        assert_eq!(socket.tcp_keepalive_time().unwrap(), keepalive);
+    }
+
     #[tokio::test(start_paused = true)]
     async fn what_is_known_of_an_upstream_goes_on_and_its_seats_are_limited() {
         let before = Upstreams::new(&addresses(&["ws://a"]), Balance::Order, None);

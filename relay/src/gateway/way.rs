@@ -26,8 +26,8 @@ const FRAME_PIECE: usize = 16 * 1024;
 #[derive(Debug)]
 pub(super) struct Way<W> {
     course: W,
-    /// Read by who asked, and not passed on yet.
-    early: Bytes,
+    /// Read, and not looked at yet: by who asked, or since it becomes much.
+    unread: Bytes,
     /// The close frame that passed, with its code.
     pub(super) close: Option<Option<u16>>,
     /// Read, and not taken by the other side yet: nothing more is read until it is.
@@ -64,17 +64,19 @@ pub(super) enum Broken {
 }
 
 impl<W: Course> Way<W> {
-    pub(super) fn new(course: W, early: Bytes) -> Self {
+    pub(super) fn new(course: W, unread: Bytes) -> Self {
+        // Who asked has read it, so it is counted here.
+        let bytes = unread.len() as u64;
         Self {
             course,
-            early,
+            unread,
             close: None,
             rest: Bytes::new(),
             unflushed: false,
             state: State::Flowing,
             halted: false,
             messages: 0,
-            bytes: 0,
+            bytes,
         }
     }
 
@@ -90,10 +92,12 @@ impl<W: Course> Way<W> {
             ready!(self.send_rest(cx, to)).map_err(|_| Broken::Sink)?;
             match self.state {
                 State::Flowing => {
-                    let count = if self.early.is_empty() {
-                        ready!(from.poll_take(cx, buffer)).map_err(|_| Broken::Source)?
+                    let count = if self.unread.is_empty() {
+                        let count = ready!(from.poll_take(cx, buffer)).map_err(|_| Broken::Source)?;
+                        self.bytes += count as u64;
+                        count
                     } else {
-                        self.take_early(buffer)
+                        self.take_unread(buffer)
                     };
                     if count == 0 {
                         self.state = State::Ending;
@@ -114,15 +118,22 @@ impl<W: Course> Way<W> {
         Poll::Pending
     }
 
-    /// Takes what was read by who asked, as if it were read now.
-    fn take_early(&mut self, buffer: &mut [u8]) -> usize {
-        let count = self.early.len().min(buffer.len());
-        self.early.copy_to_slice(&mut buffer[..count]);
-        if self.early.is_empty() {
+    /// Takes what was read before, as if it were read now.
+    fn take_unread(&mut self, buffer: &mut [u8]) -> usize {
+        let count = self.unread.len().min(buffer.len());
+        self.unread.copy_to_slice(&mut buffer[..count]);
+        if self.unread.is_empty() {
             // Its memory is not needed any more.
-            self.early = Bytes::new();
+            self.unread = Bytes::new();
         }
         count
+    }
+
+    /// Keeps the rest of a read that was not taken, before what was read already.
+    fn keep_unread(&mut self, left: &[u8]) {
+        if !left.is_empty() {
+            self.unread = [left, &self.unread].concat().into();
+        }
     }
 
     /// Passes on what becomes of a read.
@@ -135,8 +146,8 @@ impl<W: Course> Way<W> {
         let mut output = Output::default();
         let taken = self.course.take(piece, &mut output);
         self.messages += taken.messages;
-        self.bytes += piece.len() as u64;
         self.close = self.close.or(taken.close);
+        self.keep_unread(&piece[taken.used..]);
         self.send(cx, to, output.parts(piece)).map_err(|_| Broken::Sink)?;
         match taken.halt {
             None => Ok(()),
@@ -198,15 +209,17 @@ impl<W: Course> Way<W> {
                     return;
                 }
             }
-            let count = if self.early.is_empty() {
-                from.read(&mut piece).await.unwrap_or(0)
+            let count = if self.unread.is_empty() {
+                let count = from.read(&mut piece).await.unwrap_or(0);
+                self.bytes += count as u64;
+                count
             } else {
-                self.take_early(&mut piece)
+                self.take_unread(&mut piece)
             };
             let mut output = Output::default();
             let taken = self.course.take(&mut piece[..count], &mut output);
             self.messages += taken.messages;
-            self.bytes += count as u64;
+            self.keep_unread(&piece[taken.used..count]);
             self.rest = output.parts(&piece).concat().into();
             more = count > 0 && taken.close.is_none() && taken.halt.is_none();
         }
@@ -227,7 +240,7 @@ impl<W: Course> Way<W> {
         while self.state == State::Flowing && self.course.unfinished().is_some() {
             piece.resize(FRAME_PIECE, 0);
             let count = match &mut source {
-                _ if !self.early.is_empty() => self.take_early(&mut piece),
+                _ if !self.unread.is_empty() => self.take_unread(&mut piece),
                 Some(source) => source.read(&mut piece).await.unwrap_or(0),
                 None => 0,
             };

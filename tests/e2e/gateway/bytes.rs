@@ -17,7 +17,7 @@ use tokio::{
 };
 
 use super::{
-    BINARY, CLOSE, PING, PONG, TEXT, close, ended,
+    BINARY, CLOSE, PING, PONG, TEXT, WAYS, close, ended,
     pressure::{MOST, PIECE, read_copies, write_until_held},
     refused, told,
 };
@@ -211,53 +211,72 @@ async fn a_wrong_handshake_is_refused_before_the_upstream_is_asked() {
 
 #[tokio::test]
 async fn the_end_of_the_upstream_is_1000_and_what_still_comes_goes_on() {
-    let (relay, mut client, mut peer) = connected("").await;
-    peer.write_all(b"goodbye").await.unwrap();
-    peer.shutdown().await.unwrap();
-    client.expect(BINARY, b"goodbye").await;
-    client.expect(CLOSE, &close(1000, "")).await;
-    client.send(BINARY, b"one thing more").await;
-    client.send(CLOSE, &close(1000, "")).await;
-    read(&mut peer, b"one thing more").await;
-    read_end(&mut peer).await;
-    assert_eq!(client.frame().await, None);
-    drop((client, peer));
-    let counted = ended(&relay, "upstream", "closed").await;
-    assert_eq!(counted["close_codes"]["1000"], 1);
+    for way in WAYS {
+        let (relay, mut client, mut peer) = connected(way).await;
+        peer.write_all(b"goodbye").await.unwrap();
+        peer.shutdown().await.unwrap();
+        client.expect(BINARY, b"goodbye").await;
+        client.expect(CLOSE, &close(1000, "")).await;
+        client.send(BINARY, b"one thing more").await;
+        client.send(CLOSE, &close(1000, "")).await;
+        read(&mut peer, b"one thing more").await;
+        read_end(&mut peer).await;
+        assert_eq!(client.frame().await, None);
+        drop((client, peer));
+        let counted = ended(&relay, "upstream", "closed").await;
+        assert_eq!(counted["close_codes"]["1000"], 1);
+    }
 }
 
 #[tokio::test]
 async fn a_close_of_the_client_ends_what_the_upstream_reads_and_its_last_words_come() {
-    let (relay, mut client, mut peer) = connected("").await;
-    client.send(BINARY, b"quit").await;
-    client.send(CLOSE, &close(4000, "enough")).await;
-    read(&mut peer, b"quit").await;
-    read_end(&mut peer).await;
-    peer.write_all(b"last words").await.unwrap();
-    drop(peer);
-    client.expect(BINARY, b"last words").await;
-    assert_eq!(client.closed().await, 4000);
-    drop(client);
-    let counted = ended(&relay, "client", "closed").await;
-    assert_eq!(counted["close_codes"]["4000"], 1);
+    for way in WAYS {
+        let (relay, mut client, mut peer) = connected(way).await;
+        client.send(BINARY, b"quit").await;
+        client.send(CLOSE, &close(4000, "enough")).await;
+        read(&mut peer, b"quit").await;
+        read_end(&mut peer).await;
+        peer.write_all(b"last words").await.unwrap();
+        drop(peer);
+        client.expect(BINARY, b"last words").await;
+        assert_eq!(client.closed().await, 4000);
+        drop(client);
+        let counted = ended(&relay, "client", "closed").await;
+        assert_eq!(counted["close_codes"]["4000"], 1);
+    }
 }
 
 #[tokio::test]
 async fn an_upstream_that_resets_is_1011() {
-    let (relay, mut client, peer) = connected("").await;
-    reset(peer);
+    for way in WAYS {
+        let (relay, mut client, peer) = connected(way).await;
+        reset(peer);
+        assert_eq!(client.closed().await, 1011);
+        drop(client);
+        ended(&relay, "upstream", "failed").await;
+    }
+}
+
+#[tokio::test]
+async fn an_upstream_that_loses_its_framing_is_1011_behind_what_was_whole() {
+    let (relay, mut client, mut peer) = connected("framing = \"octet-count\"").await;
+    peer.write_all(b"3 one5 whole3x garbage").await.unwrap();
+    client.expect(BINARY, b"one").await;
+    client.expect(BINARY, b"whole").await;
     assert_eq!(client.closed().await, 1011);
-    drop(client);
-    ended(&relay, "upstream", "failed").await;
+    drop((client, peer));
+    ended(&relay, "upstream", "misbehaved").await;
 }
 
 #[tokio::test]
 async fn a_client_that_resets_ends_the_upstream() {
-    let (relay, client, mut peer) = connected("").await;
-    reset(client.into_stream());
-    let _ = within("the end", peer.read(&mut [0])).await;
-    drop(peer);
-    ended(&relay, "client", "failed").await;
+    for way in WAYS {
+        let (relay, client, mut peer) = connected(way).await;
+        reset(client.into_stream());
+        let _ = within("the end", peer.read(&mut [0])).await;
+        drop(peer);
+        ended(&relay, "client", "failed").await;
+    }
 }
 
 #[tokio::test]
@@ -281,63 +300,69 @@ async fn a_client_that_breaks_the_protocol_is_closed_with_1002() {
 
 #[tokio::test]
 async fn silence_a_change_and_a_stop_end_it_with_their_codes() {
-    let upstream = Upstream::start().await;
-    let config = format!("[gateway]\nidle_timeout = \"200ms\"\n{}", app(upstream.address(), ""));
-    let relay = TestRelay::with_config(&config, &[]).await;
-    let (mut client, _peer) =
-        tokio::join!(FrameClient::connect(relay.address(), "/app"), upstream.connection());
-    assert_eq!(client.closed().await, 1001);
-    drop(client);
-    ended(&relay, "gateway", "idle").await;
+    for way in WAYS {
+        let upstream = Upstream::start().await;
+        let config = format!("[gateway]\nidle_timeout = \"200ms\"\n{}", app(upstream.address(), way));
+        let relay = TestRelay::with_config(&config, &[]).await;
+        let (mut client, _peer) =
+            tokio::join!(FrameClient::connect(relay.address(), "/app"), upstream.connection());
+        assert_eq!(client.closed().await, 1001);
+        drop(client);
+        ended(&relay, "gateway", "idle").await;
 
-    let mut relay = relay_to(upstream.address(), "on_change = \"drain\"").await;
-    let (mut client, mut peer) =
-        tokio::join!(FrameClient::connect(relay.address(), "/app"), upstream.connection());
-    std::fs::write(relay.config().unwrap().path(), "").unwrap();
-    relay.program().signal(Signal::Hup).await;
-    assert_eq!(client.closed().await, 1012);
-    read_end(&mut peer).await;
+        let mut relay = relay_to(upstream.address(), &format!("on_change = \"drain\"\n{way}")).await;
+        let (mut client, mut peer) =
+            tokio::join!(FrameClient::connect(relay.address(), "/app"), upstream.connection());
+        std::fs::write(relay.config().unwrap().path(), "").unwrap();
+        relay.program().signal(Signal::Hup).await;
+        assert_eq!(client.closed().await, 1012);
+        read_end(&mut peer).await;
 
-    let mut relay = relay_to(upstream.address(), "").await;
-    let (mut client, _peer) =
-        tokio::join!(FrameClient::connect(relay.address(), "/app"), upstream.connection());
-    let (finished, code) = tokio::join!(relay.stop(), client.closed());
-    assert_eq!((finished.code, code), (Some(0), 1012), "{}", finished.stderr);
+        let mut relay = relay_to(upstream.address(), way).await;
+        let (mut client, _peer) =
+            tokio::join!(FrameClient::connect(relay.address(), "/app"), upstream.connection());
+        let (finished, code) = tokio::join!(relay.stop(), client.closed());
+        assert_eq!((finished.code, code), (Some(0), 1012), "{}", finished.stderr);
+    }
 }
 
 #[tokio::test]
 async fn a_client_that_does_not_read_holds_the_upstream_back() {
-    let (relay, client, mut peer) = connected("").await;
-    let before = relay.rss();
-    let piece = vec![b'x'; PIECE];
-    let taken = write_until_held(&mut peer, &piece).await;
-    let grown = relay.rss().saturating_sub(before);
-    assert!(grown < MOST, "{grown} bytes of memory for a client that does not read");
-    drop(peer);
-    let mut client = client;
-    let mut came = 0;
-    while let Some(frame) = client.frame().await {
-        if frame.first == BINARY {
-            assert!(frame.payload.iter().all(|&byte| byte == b'x'));
-            came += frame.payload.len() as u64;
+    for way in WAYS {
+        let (relay, client, mut peer) = connected(way).await;
+        let before = relay.rss();
+        let piece = vec![b'x'; PIECE];
+        let taken = write_until_held(&mut peer, &piece).await;
+        let grown = relay.rss().saturating_sub(before);
+        assert!(grown < MOST, "{grown} bytes of memory for a client that does not read");
+        drop(peer);
+        let mut client = client;
+        let mut came = 0;
+        while let Some(frame) = client.frame().await {
+            if frame.first == BINARY {
+                assert!(frame.payload.iter().all(|&byte| byte == b'x'));
+                came += frame.payload.len() as u64;
+            }
         }
+        assert_eq!(came, taken);
     }
-    assert_eq!(came, taken);
 }
 
 #[tokio::test]
 async fn an_upstream_that_does_not_read_holds_the_client_back() {
-    let (relay, client, mut peer) = connected("").await;
-    let mut client = client.into_stream();
-    let before = relay.rss();
-    let piece = frame(BINARY, &vec![b'x'; PIECE]);
-    let taken = write_until_held(&mut client, &piece).await;
-    let grown = relay.rss().saturating_sub(before);
-    assert!(grown < MOST, "{grown} bytes of memory for an upstream that does not read");
-    let rest = piece.len() - (taken % piece.len() as u64) as usize;
-    let tail = &piece[piece.len() - rest..];
-    let payloads = (taken + rest as u64) / piece.len() as u64 * PIECE as u64;
-    let (written, ()) =
-        tokio::join!(client.write_all(tail), read_copies(&mut peer, &[b'x'; PIECE], payloads));
-    written.unwrap();
+    for way in WAYS {
+        let (relay, client, mut peer) = connected(way).await;
+        let mut client = client.into_stream();
+        let before = relay.rss();
+        let piece = frame(BINARY, &vec![b'x'; PIECE]);
+        let taken = write_until_held(&mut client, &piece).await;
+        let grown = relay.rss().saturating_sub(before);
+        assert!(grown < MOST, "{grown} bytes of memory for an upstream that does not read");
+        let rest = piece.len() - (taken % piece.len() as u64) as usize;
+        let tail = &piece[piece.len() - rest..];
+        let payloads = (taken + rest as u64) / piece.len() as u64 * PIECE as u64;
+        let (written, ()) =
+            tokio::join!(client.write_all(tail), read_copies(&mut peer, &[b'x'; PIECE], payloads));
+        written.unwrap();
+    }
 }

@@ -5,7 +5,7 @@ use std::{io::Write, net::SocketAddr, time::Duration};
 use tests::{frames::FrameClient, http, program::Signal, relay::TestRelay, upstream::Echo, within};
 use tokio::{task::JoinSet, time::interval};
 
-use super::{app, refused, route, routes, say, told};
+use super::{WAYS, app, refused, route, routes, say, told};
 
 /// Writes another configuration and has the relay read it.
 pub(super) async fn reload(relay: &mut TestRelay, toml: &str) {
@@ -86,20 +86,26 @@ async fn connections_of_a_removed_route_go_on_to_their_end() {
 
 #[tokio::test]
 async fn connections_of_a_removed_or_changed_route_are_drained_if_it_says_so() {
-    let echo = Echo::start().await;
-    let drain = "[gateway]\non_change = \"drain\"\n";
-    let both = format!("{drain}{}{}", app(echo.address(), ""), other("/kept", echo.address(), ""));
-    let mut relay = TestRelay::with_config(&both, &[]).await;
-    let mut gone = FrameClient::connect(relay.address(), "/app").await;
-    let mut kept = FrameClient::connect(relay.address(), "/kept").await;
-    reload(&mut relay, &format!("{drain}{}", other("/kept", echo.address(), ""))).await;
-    assert_eq!(gone.closed().await, 1012);
-    say(&mut kept, "untouched", "untouched").await;
-    reload(&mut relay, &format!("{drain}{}", other("/kept", echo.address(), "connections = 5"))).await;
-    assert_eq!(kept.closed().await, 1012);
-    drop(kept);
-    let counted = told(&relay, "/kept", "no connection", |told| told["connections"]["open"] == 0).await;
-    assert_eq!(counted["ends"]["gateway"]["changed"], 1);
+    for way in WAYS {
+        let echo = Echo::start().await;
+        let drain = "[gateway]\non_change = \"drain\"\n";
+        let both = format!("{drain}{}{}", app(echo.address(), way), other("/kept", echo.address(), way));
+        let mut relay = TestRelay::with_config(&both, &[]).await;
+        let mut gone = FrameClient::connect(relay.address(), "/app").await;
+        let mut kept = FrameClient::connect(relay.address(), "/kept").await;
+        reload(&mut relay, &format!("{drain}{}", other("/kept", echo.address(), way))).await;
+        assert_eq!(gone.closed().await, 1012);
+        say(&mut kept, "untouched", "untouched").await;
+        reload(
+            &mut relay,
+            &format!("{drain}{}", other("/kept", echo.address(), &format!("connections = 5\n{way}"))),
+        )
+        .await;
+        assert_eq!(kept.closed().await, 1012);
+        drop(kept);
+        let counted = told(&relay, "/kept", "no connection", |told| told["connections"]["open"] == 0).await;
+        assert_eq!(counted["ends"]["gateway"]["changed"], 1);
+    }
 }
 
 #[tokio::test]

@@ -323,46 +323,48 @@ async fn what_no_websocket_would_send_passes_and_harms_nobody() {
 
 #[tokio::test]
 async fn connections_that_ended_in_any_way_leave_no_descriptor() {
-    let echo = Echo::start().await;
-    let upstream = Upstream::start().await;
-    let config = format!(
-        "[gateway]\nupgrade_timeout = \"50ms\"\n{}[[route]]\npath = \"/other\"\nupstreams = [\"ws://{}\"]\n\
-         [[route]]\npath = \"/refusing\"\nupstreams = [\"ws://{}\"]\n",
-        app(echo.address(), ""),
-        upstream.address(),
-        refusing()
-    );
-    let relay = TestRelay::with_config(&config, &[]).await;
-    let mut witness = FrameClient::connect(relay.address(), "/app").await;
-    say(&mut witness, "warm", "warm").await;
-    let before = relay.open_files();
-    for _ in 0..20 {
-        say(&mut FrameClient::connect(relay.address(), "/app").await, "x", "x").await;
-        reset(FrameClient::connect(relay.address(), "/app").await.into_stream());
-        let mut closing = FrameClient::connect(relay.address(), "/app").await;
-        closing.send(CLOSE, &close(1000, "")).await;
-        assert_eq!(closing.closed().await, 1000);
-        assert_eq!(refused(&relay, "/refusing", "").await.status, 502);
-        let (client, peer) =
-            tokio::join!(FrameClient::connect(relay.address(), "/other"), upstream.upgraded());
-        peer.reset();
-        drop(client);
-        let silent = async { upstream.request().await.ended().await };
-        let (answer, ()) = tokio::join!(refused(&relay, "/other", ""), silent);
-        assert_eq!(answer.status, 504);
-    }
-    // Ends are noticed one by one: looked at again at a pace.
-    let mut pace = interval(Duration::from_millis(20));
-    let closed = async {
-        while relay.open_files() > before {
-            pace.tick().await;
+    for way in WAYS {
+        let echo = Echo::start().await;
+        let upstream = Upstream::start().await;
+        let config = format!(
+            "[gateway]\nupgrade_timeout = \"50ms\"\n{}[[route]]\npath = \"/other\"\nupstreams = [\"ws://{}\"]\n{way}\
+             [[route]]\npath = \"/refusing\"\nupstreams = [\"ws://{}\"]\n",
+            app(echo.address(), way),
+            upstream.address(),
+            refusing()
+        );
+        let relay = TestRelay::with_config(&config, &[]).await;
+        let mut witness = FrameClient::connect(relay.address(), "/app").await;
+        say(&mut witness, "warm", "warm").await;
+        let before = relay.open_files();
+        for _ in 0..20 {
+            say(&mut FrameClient::connect(relay.address(), "/app").await, "x", "x").await;
+            reset(FrameClient::connect(relay.address(), "/app").await.into_stream());
+            let mut closing = FrameClient::connect(relay.address(), "/app").await;
+            closing.send(CLOSE, &close(1000, "")).await;
+            assert_eq!(closing.closed().await, 1000);
+            assert_eq!(refused(&relay, "/refusing", "").await.status, 502);
+            let (client, peer) =
+                tokio::join!(FrameClient::connect(relay.address(), "/other"), upstream.upgraded());
+            peer.reset();
+            drop(client);
+            let silent = async { upstream.request().await.ended().await };
+            let (answer, ()) = tokio::join!(refused(&relay, "/other", ""), silent);
+            assert_eq!(answer.status, 504);
         }
-    };
-    within("the descriptors of ended connections to be closed", closed).await;
-    say(&mut witness, "still here", "still here").await;
-    let counted = route(&relay, "/app").await;
-    assert_eq!(counted["connections"]["open"], 1);
-    assert_eq!(counted["connections"]["total"], 61);
+        // Ends are noticed one by one: looked at again at a pace.
+        let mut pace = interval(Duration::from_millis(20));
+        let closed = async {
+            while relay.open_files() > before {
+                pace.tick().await;
+            }
+        };
+        within("the descriptors of ended connections to be closed", closed).await;
+        say(&mut witness, "still here", "still here").await;
+        let counted = route(&relay, "/app").await;
+        assert_eq!(counted["connections"]["open"], 1);
+        assert_eq!(counted["connections"]["total"], 61);
+    }
 }
 
 #[tokio::test]

@@ -7,7 +7,11 @@ use tests::{
     upstream::{Echo, Peer, Upstream, server_frame},
 };
 
-use super::{BINARY, CLOSE, PING, PONG, RULE, TEXT, app, close, ended, refused, relay_to, route, say, told};
+use super::{
+    BINARY, CLOSE, PING, PONG, RULE, TEXT, app, close, ended,
+    pressure::{MOST, read_copies, write_until_held},
+    refused, relay_to, route, say, told,
+};
 
 /// A relay with an upstream, and a connection through both; `more` are more keys of its governed route.
 async fn connected(more: &str) -> (TestRelay, FrameClient, Peer) {
@@ -78,6 +82,29 @@ async fn many_small_messages_at_once_come_in_their_order() {
     for n in 0..5_000 {
         client.expect(TEXT, format!("message {n}").as_bytes()).await;
     }
+}
+
+#[tokio::test]
+async fn many_connections_with_messages_beyond_a_read_do_not_mix_or_stand_still() {
+    const CONNECTIONS: u8 = 16;
+    const ECHOES: usize = 100;
+    let echo = Echo::start().await;
+    let config = format!("[limits]\nworkers = 1\n{}", app(echo.address(), RULE));
+    let relay = TestRelay::with_config(&config, &[]).await;
+    let address = relay.address();
+    let mut load = tokio::task::JoinSet::new();
+    for n in 0..CONNECTIONS {
+        load.spawn(async move {
+            let mut random = fastrand::Rng::with_seed(n.into());
+            let mut client = FrameClient::connect(address, "/app").await;
+            for _ in 0..ECHOES {
+                let message = vec![b'a' + n; random.usize(60_000..300_000)];
+                client.send(TEXT, &message).await;
+                client.expect(TEXT, &message).await;
+            }
+        });
+    }
+    load.join_all().await;
 }
 
 #[tokio::test]
@@ -275,4 +302,73 @@ async fn connections_of_other_routes_pass_as_they_are() {
     peer.expect(FIN | 0x40 | opcode::TEXT, b"\xff").await;
     say(&mut FrameClient::connect(relay.address(), "/app").await, "x", "x").await;
     assert_eq!(route(&relay, "/plain").await["rules"], serde_json::json!([]));
+}
+
+#[tokio::test]
+async fn what_rules_make_of_many_messages_at_once_is_bounded_too() {
+    // Each byte becomes a thousand, and more of these messages fit one read than any memory holds of what they become.
+    let rule =
+        format!("[[route.rule]]\nmatches = \"x\"\naction = \"replace\"\nwith = \"{}\"\n", "y".repeat(1000));
+    let (relay, client, peer) = connected(&rule).await;
+    let (mut client, mut peer) = (client.into_stream(), peer.into_stream());
+    let before = relay.rss();
+    let one = server_frame(TEXT, &[b'x'; 500]);
+    let taken = write_until_held(&mut peer, &one.repeat(128)).await;
+    let grown = relay.peak_rss().saturating_sub(before);
+    assert!(grown < MOST, "{grown} bytes of memory for what a rule makes");
+    // It goes on when it is read, and nothing is missing.
+    let became = server_frame(TEXT, &vec![b'y'; 500_000]);
+    let count = taken / one.len() as u64 * became.len() as u64;
+    read_copies(&mut client, &became, count).await;
+}
+
+#[tokio::test]
+async fn what_rules_make_of_the_bytes_of_an_upstream_is_bounded_too() {
+    let upstream = Upstream::start().await;
+    let rule = format!(
+        "framing = \"line\"\n[[route.rule]]\nmatches = \"x\"\naction = \"replace\"\nwith = \"{}\"\n",
+        "y".repeat(1000)
+    );
+    let config =
+        format!("[[route]]\npath = \"/app\"\nupstreams = [\"tcp://{}\"]\n{rule}", upstream.address());
+    let relay = TestRelay::with_config(&config, &[]).await;
+    let (client, mut peer) =
+        tokio::join!(FrameClient::connect(relay.address(), "/app"), upstream.connection());
+    let mut client = client.into_stream();
+    let before = relay.rss();
+    let line = format!("{}\n", "x".repeat(499)).into_bytes();
+    let taken = write_until_held(&mut peer, &line.repeat(128)).await;
+    let grown = relay.peak_rss().saturating_sub(before);
+    assert!(grown < MOST, "{grown} bytes of memory for what a rule makes");
+    let became = server_frame(BINARY, &vec![b'y'; 499_000]);
+    read_copies(&mut client, &became, taken / line.len() as u64 * became.len() as u64).await;
+    // And of what a browser sends.
+    let before = relay.peak_rss();
+    let one = frame(TEXT, &[b'x'; 500]);
+    let taken = write_until_held(&mut client, &one.repeat(128)).await;
+    let grown = relay.peak_rss().saturating_sub(before);
+    assert!(grown < MOST, "{grown} bytes of memory for what a rule makes");
+    read_copies(&mut peer, &[b'y'; 1000], taken / one.len() as u64 * 500_000).await;
+}
+
+#[tokio::test]
+async fn what_a_rule_makes_too_long_is_1009_for_both_whoever_said_it() {
+    let rule = "max_message = 10\n[[route.rule]]\nmatches = \"x\"\naction = \"replace\"\nwith = \"yyy\"\n";
+    let told = close(1009, "a rule made a message longer than is allowed here");
+    for from_client in [true, false] {
+        let (relay, mut client, mut peer) = connected(rule).await;
+        if from_client {
+            client.send(TEXT, b"xxxx").await;
+            peer.expect(CLOSE, &told).await;
+            peer.send(CLOSE, &close(1009, "")).await;
+            peer.finish().await;
+            client.expect(CLOSE, &told).await;
+        } else {
+            peer.send(TEXT, b"xxxx").await;
+            client.expect(CLOSE, &told).await;
+            peer.expect(CLOSE, &told).await;
+        }
+        drop((client, peer));
+        ended(&relay, "gateway", "ruled").await;
+    }
 }

@@ -128,6 +128,24 @@ async fn one_direction_that_is_held_back_does_not_hold_the_other() {
 }
 
 #[tokio::test]
+async fn who_reads_nothing_for_the_idle_time_is_given_up() {
+    for way in WAYS {
+        let upstream = Upstream::start().await;
+        let config = format!(
+            "[gateway]\nidle_timeout = \"300ms\"\n[timeouts]\nclose = \"100ms\"\n{}",
+            super::app(upstream.address(), way)
+        );
+        let relay = tests::relay::TestRelay::with_config(&config, &[]).await;
+        let (client, peer) = tokio::join!(FrameClient::connect(relay.address(), "/app"), upstream.upgraded());
+        let (_client, mut peer) = (client.into_stream(), peer.into_stream());
+        let piece = server_frame(super::BINARY, &vec![b'x'; PIECE]);
+        // As long as anything is taken it is not silent; then nobody waits for it for ever.
+        while within("the end", peer.write_all(&piece)).await.is_ok() {}
+        super::ended(&relay, "gateway", "idle").await;
+    }
+}
+
+#[tokio::test]
 async fn a_connection_that_is_held_back_holds_no_other() {
     let echo = tests::upstream::Echo::start().await;
     let upstream = Upstream::start().await;

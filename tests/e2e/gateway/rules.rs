@@ -163,7 +163,7 @@ async fn a_rule_that_makes_too_much_of_a_message_closes_with_1009() {
     client.send(TEXT, &[b'a'; 11]).await;
     assert_eq!(client.closed().await, 1009);
     drop(client);
-    ended(&relay, "client", "misbehaved").await;
+    ended(&relay, "gateway", "ruled").await;
 }
 
 #[tokio::test]
@@ -197,6 +197,30 @@ async fn rules_are_for_upstreams_of_bytes_too_in_the_messages_of_the_browser() {
     let counted = ended(&relay, "gateway", "ruled").await;
     assert_eq!(counted["from_client"], json!({ "messages": 2, "bytes": 14 }));
     assert_eq!(counted["rules"][1]["from_upstream"]["messages"], 1);
+}
+
+#[tokio::test]
+async fn what_an_upstream_of_bytes_says_at_once_comes_in_messages_that_the_route_allows() {
+    for frames in ["binary", "text"] {
+        let upstream = Upstream::start().await;
+        let config = format!(
+            "[[route]]\npath = \"/app\"\nupstreams = [\"tcp://{}\"]\nframes = \"{frames}\"\nmax_message = 1000\n{}",
+            upstream.address(),
+            super::RULE
+        );
+        let relay = TestRelay::with_config(&config, &[]).await;
+        let (mut client, mut peer) =
+            tokio::join!(FrameClient::connect(relay.address(), "/app"), upstream.connection());
+        let said = "€".repeat(20_000).into_bytes();
+        peer.write_all(&said).await.unwrap();
+        let mut came = Vec::new();
+        while came.len() < said.len() {
+            let frame = client.frame().await.expect("all of it before the end");
+            assert!(frame.payload.len() <= 1000, "{} bytes", frame.payload.len());
+            came.extend(frame.payload);
+        }
+        assert_eq!(came, said);
+    }
 }
 
 #[tokio::test]

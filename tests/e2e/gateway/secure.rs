@@ -19,7 +19,7 @@ use tokio_rustls::{
     },
 };
 
-use super::{BINARY, refused, route, say};
+use super::{BINARY, RULE, WAYS, refused, route, say};
 
 /// An authority of the test's own, in a file.
 struct Authority {
@@ -67,9 +67,13 @@ async fn relay_to(upstream: &str, more: &str) -> TestRelay {
 async fn wss_goes_to_an_upstream_whose_authority_the_route_trusts() {
     let authority = Authority::new();
     let ca = format!("ca = \"{}\"", authority.file());
-    for (name, host) in [("localhost", "localhost"), ("127.0.0.1", "127.0.0.1")] {
+    for (name, host, more) in [
+        ("localhost", "localhost", String::new()),
+        ("127.0.0.1", "127.0.0.1", format!("max_message = \"4MiB\"\n{RULE}")),
+    ] {
         let echo = authority.serve(name).await;
-        let relay = relay_to(&format!("wss://{host}:{}", echo.address().port()), &ca).await;
+        let upstream = format!("wss://{host}:{}", echo.address().port());
+        let relay = relay_to(&upstream, &format!("{ca}\n{more}")).await;
         let mut client = FrameClient::connect(relay.address(), "/app").await;
         say(&mut client, "through TLS", "through TLS").await;
         let mut random = fastrand::Rng::with_seed(3);
@@ -121,17 +125,20 @@ async fn an_upstream_that_speaks_no_tls_is_502() {
 
 #[tokio::test]
 async fn a_reset_behind_tls_is_1011_and_a_half_close_passes() {
-    let authority = Authority::new();
-    let echo = authority.serve("localhost").await;
-    let ca = format!("ca = \"{}\"", authority.file());
-    let relay = relay_to(&format!("wss://localhost:{}", echo.address().port()), &ca).await;
-    let mut client = FrameClient::connect(relay.address(), "/app").await;
-    say(&mut client, "x", "x").await;
-    // Its tasks and sockets go with it.
-    drop(echo);
-    assert_eq!(client.closed().await, 1011);
-    drop(client);
-    super::ended(&relay, "upstream", "failed").await;
+    for way in WAYS {
+        let authority = Authority::new();
+        let echo = authority.serve("localhost").await;
+        let ca = format!("ca = \"{}\"", authority.file());
+        let relay =
+            relay_to(&format!("wss://localhost:{}", echo.address().port()), &format!("{ca}\n{way}")).await;
+        let mut client = FrameClient::connect(relay.address(), "/app").await;
+        say(&mut client, "x", "x").await;
+        // Its tasks and sockets go with it.
+        drop(echo);
+        assert_eq!(client.closed().await, 1011);
+        drop(client);
+        super::ended(&relay, "upstream", "failed").await;
+    }
 }
 
 #[tokio::test]

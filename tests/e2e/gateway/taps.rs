@@ -181,6 +181,28 @@ async fn what_the_channel_does_not_take_is_dropped_and_counted_and_passes_all_th
 }
 
 #[tokio::test]
+async fn a_store_that_commits_later_holds_nothing_and_loses_nothing_that_it_took() {
+    const MESSAGES: u64 = 2_000;
+    let echo = Echo::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().to_str().unwrap();
+    let relay = TestRelay::with_config(&app(echo.address(), "[route.tap]\n"), &["--data", data]).await;
+    let mut tap = tapped(&relay).await;
+    let mut client = FrameClient::connect(relay.address(), "/app").await;
+    for n in 0..MESSAGES {
+        say(&mut client, &n.to_string(), &n.to_string()).await;
+    }
+    let counted = told(&relay, "/app", "all that was mirrored or dropped", |told| {
+        let count = |key: &str| told["tap"][key].as_u64().unwrap_or_default();
+        count("mirrored") + count("dropped") == 2 * MESSAGES
+    })
+    .await;
+    for _ in 0..counted["tap"]["mirrored"].as_u64().unwrap() {
+        assert_eq!(next(&mut tap).await["route"], "/app");
+    }
+}
+
+#[tokio::test]
 async fn what_a_tap_told_can_be_tried_against_other_rules() {
     let echo = Echo::start().await;
     let relay = relay_to(echo.address(), "[route.tap]\nfrom = \"client\"\n").await;

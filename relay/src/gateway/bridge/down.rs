@@ -12,7 +12,7 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use super::{Bridge, DONE, Half, READ, READS, Stop, give, send, up::PONGS};
+use super::{Bridge, DONE, Half, READS, Stop, give, send, up::PONGS};
 use crate::gateway::{
     counters::{Cause, End, Side},
     course::{Course as _, Output, Source},
@@ -29,9 +29,16 @@ where
     pub(super) fn pass_down(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<Result<(), Stop>> {
         for _ in 0..READS {
             ready!(self.send_to_client(cx)).map_err(|_| Stop::Failed(Side::Client))?;
+            if let Some(unread) = self.governed.as_mut().map(|governed| &mut governed.unread_down)
+                && !unread.is_empty()
+            {
+                let mut frames = Vec::from(std::mem::take(unread));
+                self.give_frames(cx, &mut frames)?;
+                continue;
+            }
             match self.from_upstream {
                 Half::Flowing => {
-                    let mut read = ReadBuf::new(&mut buffer[ROOM..ROOM + READ]);
+                    let mut read = ReadBuf::new(&mut buffer[ROOM..ROOM + self.read]);
                     match Pin::new(&mut self.upstream).poll_read(cx, &mut read) {
                         Poll::Ready(Ok(())) => {}
                         Poll::Ready(Err(_)) => return Poll::Ready(Err(Stop::Failed(Side::Upstream))),
@@ -95,8 +102,15 @@ where
     /// Passes frames on to the browser, as the rules say.
     fn give_frames(&mut self, cx: &mut Context<'_>, frames: &mut [u8]) -> Result<(), Stop> {
         let mut output = Output::default();
-        let halt = match &mut self.governors {
-            Some(governors) => governors[1].take(frames, &mut output).halt,
+        let halt = match &mut self.governed {
+            Some(governed) => {
+                let taken = governed.down.take(frames, &mut output);
+                let left = &frames[taken.used..];
+                if !left.is_empty() {
+                    governed.unread_down = [&governed.unread_down, left].concat().into();
+                }
+                taken.halt
+            }
             None => {
                 output.keep(frames, 0..frames.len());
                 None

@@ -25,7 +25,7 @@ use super::{
     farewell::{Farewell, close_frame, drain},
     govern::Governor,
     passage::Passage,
-    reframe::Reframer,
+    reframe::{BEGUN, Reframer},
     stream::with_buffer,
     unframe::Unframer,
 };
@@ -46,8 +46,9 @@ pub struct Bridge<C, U> {
     upstream: U,
     unframer: Unframer,
     reframer: Reframer,
-    /// Of what comes from the browser, as its frames are, and of what goes there.
-    governors: Option<Box<[Governor; 2]>>,
+    governed: Option<Box<Governed>>,
+    /// Bytes that are read of the upstream at a time.
+    read: usize,
     from_client: Half,
     from_upstream: Half,
     to_upstream: Bytes,
@@ -68,6 +69,16 @@ pub struct Bridge<C, U> {
     /// Something came.
     heard: bool,
     passage: Passage,
+}
+
+/// What governs the frames of the browser: those that come, and those that go there.
+#[derive(Debug)]
+struct Governed {
+    up: Governor,
+    down: Governor,
+    /// Frames that are not looked at before what became of others is out.
+    unread_up: Bytes,
+    unread_down: Bytes,
 }
 
 /// What comes from one side.
@@ -97,10 +108,19 @@ where
 {
     /// Between these two, after the answer to the upgrade.
     pub fn new(client: C, upstream: U, passage: Passage) -> Self {
-        let governed = passage.route().settings.is_governed();
-        let governors = || [Source::Client, Source::Upstream].map(|from| Governor::new(&passage, from));
+        let settings = &passage.route().settings;
+        let is_governed = settings.is_governed();
+        // What one read returned is a message, and may have the beginning of a character before it.
+        let read = if is_governed { settings.max_message.saturating_sub(BEGUN).clamp(1, READ) } else { READ };
+        let governed = || Governed {
+            up: Governor::new(&passage, Source::Client),
+            down: Governor::new(&passage, Source::Upstream),
+            unread_up: Bytes::new(),
+            unread_down: Bytes::new(),
+        };
         Self {
-            governors: governed.then(governors).map(Box::new),
+            read,
+            governed: is_governed.then(governed).map(Box::new),
             client,
             upstream,
             unframer: Unframer::default(),

@@ -37,10 +37,7 @@ where
                 // Woken by what is written: that is what is waited for.
                 Half::Flowing if self.control.len() > PONGS => return Poll::Pending,
                 Half::Flowing => {
-                    let mut read = ReadBuf::new(&mut buffer[..READ]);
-                    let client = Pin::new(&mut self.client).poll_read(cx, &mut read);
-                    ready!(client).map_err(|_| Stop::Failed(Side::Client))?;
-                    let count = read.filled().len();
+                    let count = ready!(self.read_client(cx, &mut buffer[..READ]))?;
                     if count == 0 {
                         self.client_ended(Cause::Ended);
                     } else {
@@ -61,11 +58,30 @@ where
         Poll::Pending
     }
 
+    /// Reads of the browser, what was read before first.
+    fn read_client(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<Result<usize, Stop>> {
+        if let Some(unread) = self.governed.as_mut().map(|governed| &mut governed.unread_up)
+            && !unread.is_empty()
+        {
+            let unread = std::mem::take(unread);
+            buffer[..unread.len()].copy_from_slice(&unread);
+            return Poll::Ready(Ok(unread.len()));
+        }
+        let mut read = ReadBuf::new(buffer);
+        ready!(Pin::new(&mut self.client).poll_read(cx, &mut read))
+            .map_err(|_| Stop::Failed(Side::Client))?;
+        Poll::Ready(Ok(read.filled().len()))
+    }
+
     fn take_frames(&mut self, cx: &mut Context<'_>, piece: &mut [u8]) -> Result<(), Stop> {
         (self.heard, self.moved) = (true, true);
         let mut output = Output::default();
-        let taken = match &mut self.governors {
-            Some(governors) => Some(governors[0].take(piece, &mut output)),
+        let taken = match &mut self.governed {
+            Some(governed) => {
+                let taken = governed.up.take(piece, &mut output);
+                governed.unread_up = Bytes::copy_from_slice(&piece[taken.used..]);
+                Some(taken)
+            }
             None => {
                 output.keep(piece, 0..piece.len());
                 None

@@ -8,7 +8,7 @@ mod held;
 #[cfg(test)]
 mod tests;
 
-use std::borrow::Cow;
+use std::{borrow::Cow, sync::Arc};
 
 use bytes::BufMut;
 use shared::{Kind, ws_frame};
@@ -18,6 +18,7 @@ use super::{
     course::{Halt, Output, Taken},
     frame::{Header, MAX_HEADER, Opcode, Violation, close_code, mask},
     message::{Message, Verdict},
+    rules::Closing,
 };
 
 /// Where in a stream of frames one is, and what is held of it.
@@ -64,13 +65,15 @@ impl Fate {
             Verdict::Pass(Message::Binary(Cow::Owned(bytes))) => (Kind::Binary, bytes),
             Verdict::Drop => return Self::Dropped,
             Verdict::Close(closing) => return Self::Halted(Halt::Ruled(closing)),
-            Verdict::TooLong => return Self::Halted(Halt::Violation(Violation::TooLong)),
+            Verdict::TooLong => return Self::grown(),
         };
-        if bytes.len() > limit {
-            Self::Halted(Halt::Violation(Violation::TooLong))
-        } else {
-            Self::Changed(kind, bytes)
-        }
+        if bytes.len() > limit { Self::grown() } else { Self::Changed(kind, bytes) }
+    }
+
+    /// It is longer than a message may be, and not by who sent it.
+    fn grown() -> Self {
+        let reason = "a rule made a message longer than is allowed here".into();
+        Self::Halted(Halt::Ruled(Arc::new(Closing { code: Violation::TooLong.code(), reason })))
     }
 }
 
@@ -86,7 +89,7 @@ impl Messages {
         Self { masked, limit, state: State::default(), held: None, keeps_close: false }
     }
 
-    /// Takes what came, and judges each message that is whole with it.
+    /// Takes what came, up to where the output is full, and judges each message that is whole with it.
     pub fn take(
         &mut self,
         piece: &mut [u8],
@@ -94,13 +97,13 @@ impl Messages {
         judge: &mut impl for<'a> FnMut(Message<'a>) -> Verdict<'a>,
     ) -> Taken {
         let mut taken = Taken::default();
-        let mut at = 0;
-        while at < piece.len() {
-            match self.step(piece, at, output, &mut taken, judge) {
-                Ok(end) => at = end,
+        while taken.used < piece.len() && !output.is_full() {
+            match self.step(piece, taken.used, output, &mut taken, judge) {
+                Ok(end) => taken.used = end,
                 Err(halt) => {
+                    // What is behind it is nothing.
+                    taken.used = piece.len();
                     taken.halt = Some(halt);
-                    break;
                 }
             }
         }

@@ -30,6 +30,9 @@ fn frame(first: u8, payload: &[u8], key: Option<[u8; 4]>) -> Vec<u8> {
     bytes
 }
 
+/// What both sides are told where a rule made too much of a message.
+const GROWN: &str = "a rule made a message longer than is allowed here";
+
 /// What the tests' rules do: by the first byte of a message.
 fn judge(message: Message<'_>) -> Verdict<'_> {
     match message.bytes().first() {
@@ -194,7 +197,7 @@ fn what_came_before_a_halt_goes_on_and_nothing_behind_it() {
     let before = [frame(0x81, b"one", None), frame(0x89, b"p", None)].concat();
     for (bad, halt) in [
         (frame(0x81, b"close", None), Halt::Ruled(Arc::new(Closing { code: 1008, reason: String::new() }))),
-        (frame(0x81, b"long", None), Halt::Violation(Violation::TooLong)),
+        (frame(0x81, b"long", None), Halt::Ruled(Arc::new(Closing { code: 1009, reason: GROWN.into() }))),
         (frame(0x83, b"", None), Halt::Violation(Violation::Reserved)),
     ] {
         let bytes = [&before[..], &bad, &frame(0x81, b"two", None)].concat();
@@ -215,8 +218,8 @@ fn a_close_that_is_kept_does_not_go_on_and_what_comes_before_it_does() {
         let (mut out, mut close) = (Vec::new(), None);
         for piece in bytes.clone().chunks_mut(piece) {
             let mut output = Output::default();
-            let taken = messages.take(piece, &mut output, &mut judge);
-            close = close.or(taken.close);
+            let found = messages.take(piece, &mut output, &mut judge);
+            close = close.or(found.close);
             out.extend(output.parts(piece).concat());
         }
         assert_eq!((out, close), (frame(0x81, b"answer", None), Some(Some(1000))));
@@ -231,4 +234,21 @@ fn a_message_that_lies_whole_in_what_was_read_is_not_copied() {
     let mut output = Output::default();
     Messages::new(true, LIMIT).take(&mut bytes, &mut output, &mut |message| Verdict::Pass(message));
     assert_eq!(output.parts(&bytes), [&b""[..], &before]);
+}
+
+#[test]
+fn where_much_comes_of_it_only_a_part_of_a_read_is_taken() {
+    let mut bytes = frame(0x82, b"a", None).repeat(1000);
+    let mut messages = Messages::new(false, 1 << 20);
+    let (mut at, mut turns, mut out) = (0, 0, 0);
+    while at < bytes.len() {
+        let mut output = Output::default();
+        let found = messages.take(&mut bytes[at..], &mut output, &mut |_: Message<'_>| {
+            Verdict::Pass(Message::Binary(Cow::Owned(vec![7; 4000])))
+        });
+        let went = output.parts(&bytes[at..]).concat().len();
+        assert!(went <= 256 * 1024 + 4004, "{went} bytes at once");
+        (at, turns, out) = (at + found.used, turns + 1, out + went);
+    }
+    assert_eq!((out, turns), (1000 * 4004, 1000usize.div_ceil(66)));
 }
