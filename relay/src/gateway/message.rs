@@ -4,7 +4,7 @@ use std::{borrow::Cow, sync::Arc};
 
 use shared::Kind;
 
-use super::{frame::Violation, rules::Closing};
+use super::{frame::Violation, pattern::Excess, rules::Closing};
 
 /// A whole message.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,8 +24,8 @@ pub enum Verdict<'a> {
     Drop,
     /// Nor does anything behind it.
     Close(Arc<Closing>),
-    /// What rules made of it is longer than a message may be.
-    TooLong,
+    /// What rules would make of it is too much.
+    Excess(Excess),
 }
 
 impl Message<'_> {

@@ -7,7 +7,7 @@
 //! - `answering`: a request from its admission to its answer. [`upstream`]: which one is tried, and connecting.
 //!   [`ask`]: the question and its answer. [`body`]: answers.
 //! - [`through`]: the way between two sides that speak WebSocket, on which each direction (`way`) has a [`course`]: bytes
-//!   pass as they are, and [`walk`] sees them; or [`govern`] puts [`messages`] before [`rules`] ([`pattern`], [`rate`]) and the
+//!   pass as they are, and [`walk`] sees them; or [`govern`] puts [`messages`] before [`rules`] ([`pattern`], [`rate`], `work`) and the
 //!   [`tap`]. All but `through`, `govern` and `tap` is pure.
 //! - [`bridge`]: the way to upstreams of bytes; [`unframe`], [`reframe`]: frames ⇄ bytes, [`frame`]: their headers; pure.
 //! - [`stream`]: what they run on. [`farewell`]: how a connection ends that the gateway ends.
@@ -44,6 +44,7 @@ pub mod unframe;
 pub mod upstream;
 pub mod walk;
 mod way;
+mod work;
 
 use std::{
     sync::{Arc, Mutex, PoisonError, RwLock},

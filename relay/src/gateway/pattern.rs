@@ -1,12 +1,12 @@
 //! What rules look for in messages, and what they put in its place. A search takes time in proportion to the message,
-//! whatever the expression is; text stays text. Pure.
+//! whatever the expression is, and replacing ends where it takes more than that; text stays text. Pure.
 
 use std::{borrow::Cow, str::FromStr};
 
 use regex::{Regex, bytes};
 use shared::Kind;
 
-use super::message::Message;
+use super::{message::Message, work::Work};
 
 /// A regular expression.
 #[derive(Debug, Clone)]
@@ -22,6 +22,15 @@ pub struct Pattern {
 pub struct Template {
     text: String,
     parts: Vec<Part>,
+}
+
+/// What would be too much of replacing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Excess {
+    /// The message would be longer than one may be.
+    Length,
+    /// It takes more time than a message of its length may.
+    Work,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,11 +65,20 @@ impl Pattern {
         }
     }
 
-    /// Replaces wherever it is in a message; none if the result has more bytes than `limit`.
-    pub fn replace<'a>(&self, message: Message<'a>, with: &Template, limit: usize) -> Option<Message<'a>> {
-        match message {
+    /// Replaces wherever it is in a message.
+    ///
+    /// # Errors
+    /// The result has more bytes than `limit`, or it takes too much work.
+    pub(super) fn replace<'a>(
+        &self,
+        message: Message<'a>,
+        with: &Template,
+        limit: usize,
+        work: &mut Work,
+    ) -> Result<Message<'a>, Excess> {
+        let message = match message {
             Message::Text(text) => {
-                let Some(pattern) = &self.texts else { return Some(Message::Text(text)) };
+                let Some(pattern) = &self.texts else { return Ok(Message::Text(text)) };
                 let (mut out, mut last) = (String::with_capacity(text.len()), 0);
                 for captures in pattern.captures_iter(&text) {
                     let Some(whole) = captures.get(0) else { continue };
@@ -72,12 +90,15 @@ impl Pattern {
                             Part::Group(group) => captures.get(*group).map_or("", |group| group.as_str()),
                         });
                         if out.len() > limit {
-                            return None;
+                            return Err(Excess::Length);
                         }
+                    }
+                    if !work.goes_on() {
+                        return Err(Excess::Work);
                     }
                 }
                 out.push_str(&text[last..]);
-                Some(Message::Text(out.into()))
+                Message::Text(out.into())
             }
             Message::Binary(bytes) => {
                 let (mut out, mut last) = (Vec::with_capacity(bytes.len()), 0);
@@ -91,15 +112,18 @@ impl Pattern {
                             Part::Group(group) => captures.get(*group).map_or(&[], |group| group.as_bytes()),
                         });
                         if out.len() > limit {
-                            return None;
+                            return Err(Excess::Length);
                         }
+                    }
+                    if !work.goes_on() {
+                        return Err(Excess::Work);
                     }
                 }
                 out.extend_from_slice(&bytes[last..]);
-                Some(Message::Binary(Cow::Owned(out)))
+                Message::Binary(Cow::Owned(out))
             }
-        }
-        .filter(|message| message.bytes().len() <= limit)
+        };
+        if message.bytes().len() > limit { Err(Excess::Length) } else { Ok(message) }
     }
 
     /// The number of the group of this name or number.
@@ -187,14 +211,20 @@ impl Template {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use proptest::prelude::*;
 
-    use super::*;
+    use super::{super::work::thread_time, *};
+
+    fn work() -> Work {
+        Work::begin(|| Duration::ZERO, 0)
+    }
 
     fn replaced(pattern: &str, with: &str, message: Message<'_>, limit: usize) -> Option<Vec<u8>> {
         let pattern: Pattern = pattern.parse().unwrap();
         let with = Template::new(with, &pattern).unwrap();
-        pattern.replace(message, &with, limit).map(|message| message.bytes().to_vec())
+        pattern.replace(message, &with, limit, &mut work()).ok().map(|message| message.bytes().to_vec())
     }
 
     #[test]
@@ -217,6 +247,21 @@ mod tests {
         assert_eq!(replaced("a", "12", text(), 7), None);
         assert_eq!(replaced("a", "12", Message::Binary((&b"aaaa"[..]).into()), 7), None);
         assert_eq!(replaced("b", "", text(), 3), None, "what is too long as it is");
+    }
+
+    #[test]
+    fn replacing_that_would_take_the_square_of_a_messages_length_ends_early() {
+        let pattern: Pattern = ".*x|y".parse().unwrap();
+        let with = Template::new("z", &pattern).unwrap();
+        let long = "y".repeat(400_000);
+        for message in [Message::Text(long.as_str().into()), Message::Binary(long.as_bytes().into())] {
+            let mut work = Work::begin(thread_time, long.len());
+            assert_eq!(pattern.replace(message, &with, usize::MAX, &mut work), Err(Excess::Work));
+        }
+        let plain: Pattern = "y+|x".parse().unwrap();
+        let mut work = Work::begin(thread_time, long.len());
+        let replaced = plain.replace(Message::Text(long.into()), &with, usize::MAX, &mut work);
+        assert_eq!(replaced, Ok(Message::Text("z".into())));
     }
 
     #[test]
@@ -246,8 +291,8 @@ mod tests {
             let Ok(with) = Template::new(&with, &pattern) else { return Ok(()) };
             let (text, plain) = (Message::Text(text.as_str().into()), Regex::new(pattern.as_str()).unwrap());
             let expected = plain.replace_all(std::str::from_utf8(text.bytes()).unwrap(), with.as_str()).into_owned();
-            let replaced = pattern.replace(text, &with, usize::MAX);
-            prop_assert_eq!(replaced, Some(Message::Text(expected.into())));
+            let replaced = pattern.replace(text, &with, usize::MAX, &mut work());
+            prop_assert_eq!(replaced, Ok(Message::Text(expected.into())));
         }
     }
 }

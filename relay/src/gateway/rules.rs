@@ -1,5 +1,5 @@
 //! Rules on messages: each says which messages it is about and what is done with them. They are asked in their order;
-//! what one made of a message is what the next one sees. Pure: time is given.
+//! what one made of a message is what the next one sees. Time is given, but for that which replacing takes.
 
 use std::{sync::Arc, time::Instant};
 
@@ -12,6 +12,7 @@ use super::{
     message::{Message, Verdict},
     pattern::{Pattern, Template},
     rate::{Bucket, Rate},
+    work::{Work, thread_time},
 };
 
 /// A rule. It is about the messages for which all that it says holds.
@@ -151,9 +152,10 @@ impl Rules {
                 Action::Close(closing) => return Verdict::Close(Arc::clone(closing)),
                 Action::Replace(with) => {
                     let Some(pattern) = &settings.matches else { continue };
-                    match pattern.replace(message, with, self.limit) {
-                        Some(replaced) => message = replaced,
-                        None => return Verdict::TooLong,
+                    let mut work = Work::begin(thread_time, message.bytes().len());
+                    match pattern.replace(message, with, self.limit, &mut work) {
+                        Ok(replaced) => message = replaced,
+                        Err(excess) => return Verdict::Excess(excess),
                     }
                 }
             }
@@ -227,7 +229,7 @@ impl Meters {
 mod tests {
     use std::time::Duration;
 
-    use super::*;
+    use super::{super::pattern::Excess, *};
 
     fn rule(name: &str, matches: Option<&str>, action: Action) -> RuleSettings {
         let matches = matches.map(|text| text.parse().unwrap());
@@ -255,7 +257,8 @@ mod tests {
             Verdict::Pass(message) => String::from_utf8(message.bytes().to_vec()).unwrap(),
             Verdict::Drop => "dropped".into(),
             Verdict::Close(closing) => format!("closed {}", closing.code),
-            Verdict::TooLong => "too long".into(),
+            Verdict::Excess(Excess::Length) => "too long".into(),
+            Verdict::Excess(Excess::Work) => "too much work".into(),
         };
         (told, asked)
     }

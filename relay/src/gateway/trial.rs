@@ -13,6 +13,7 @@ use super::{
     course::Source,
     frame::Violation,
     message::{Message, Verdict},
+    pattern::Excess,
     rules::{Meters, Rules},
     settings::RouteSettings,
 };
@@ -137,7 +138,7 @@ impl Trial {
         let came = message.clone();
         let mut asked = Vec::new();
         let verdict = if message.bytes().len() > self.limit {
-            Verdict::TooLong
+            Verdict::Excess(Excess::Length)
         } else {
             let meters = &mut self.meters[usize::from(from == Source::Upstream)];
             self.rules.judge(from, message, meters, now, |rule| asked.push(rule.name.clone()))
@@ -155,7 +156,13 @@ impl Trial {
                 reason: Some(closing.reason.clone()),
                 ..outcome
             },
-            Verdict::TooLong => Outcome {
+            Verdict::Excess(Excess::Work) => Outcome {
+                verdict: "closed",
+                code: Some(1008),
+                reason: Some("a rule would take too long with it".into()),
+                ..outcome
+            },
+            Verdict::Excess(Excess::Length) => Outcome {
                 verdict: "closed",
                 code: Some(Violation::TooLong.code()),
                 reason: Some(Violation::TooLong.to_string()),

@@ -157,6 +157,18 @@ async fn only_what_is_allowed_passes_where_the_last_rule_drops_the_rest() {
 }
 
 #[tokio::test]
+async fn a_message_in_which_replacing_would_take_the_square_of_its_length_closes_with_1008() {
+    let (relay, mut client, mut peer) = connected(&replace("slow", "", ".*x|y", "z")).await;
+    client.send(TEXT, "y".repeat(200_000).as_bytes()).await;
+    let told = close(1008, "a rule would take too long with a message");
+    peer.expect(CLOSE, &told).await;
+    peer.send(CLOSE, &close(1008, "")).await;
+    client.expect(CLOSE, &told).await;
+    drop((client, peer));
+    ended(&relay, "gateway", "ruled").await;
+}
+
+#[tokio::test]
 async fn a_rule_that_makes_too_much_of_a_message_closes_with_1009() {
     let (relay, mut client, _peer) =
         connected(&format!("max_message = 100\n{}", replace("grow", "", "a", "aaaaaaaaaa"))).await;

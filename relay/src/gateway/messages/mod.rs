@@ -18,6 +18,7 @@ use super::{
     course::{Halt, Output, Taken},
     frame::{Header, MAX_HEADER, Opcode, Violation, close_code, mask},
     message::{Message, Verdict},
+    pattern::Excess,
     rules::Closing,
 };
 
@@ -65,9 +66,16 @@ impl Fate {
             Verdict::Pass(Message::Binary(Cow::Owned(bytes))) => (Kind::Binary, bytes),
             Verdict::Drop => return Self::Dropped,
             Verdict::Close(closing) => return Self::Halted(Halt::Ruled(closing)),
-            Verdict::TooLong => return Self::grown(),
+            Verdict::Excess(Excess::Length) => return Self::grown(),
+            Verdict::Excess(Excess::Work) => return Self::laborious(),
         };
         if bytes.len() > limit { Self::grown() } else { Self::Changed(kind, bytes) }
+    }
+
+    /// It takes too long to replace all that a rule wants replaced.
+    fn laborious() -> Self {
+        let reason = "a rule would take too long with a message".into();
+        Self::Halted(Halt::Ruled(Arc::new(Closing { code: 1008, reason })))
     }
 
     /// It is longer than a message may be, and not by who sent it.

@@ -38,7 +38,7 @@ fn judge(message: Message<'_>) -> Verdict<'_> {
     match message.bytes().first() {
         Some(b'd') => Verdict::Drop,
         Some(b'c') => Verdict::Close(Arc::new(Closing { code: 1008, reason: String::new() })),
-        Some(b'l') => Verdict::TooLong,
+        Some(b'l') => Verdict::Excess(Excess::Length),
         Some(b'r') => Verdict::Pass(match message {
             Message::Text(text) => Message::Text(format!("replaced {text}").into()),
             Message::Binary(bytes) => Message::Binary([b"replaced ", &bytes[..]].concat().into()),
