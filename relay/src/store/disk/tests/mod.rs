@@ -1,5 +1,6 @@
 //! Laws of the engine that others need not keep.
 
+mod clock;
 mod damage;
 mod forgetful;
 mod power;

@@ -17,7 +17,7 @@ use shared::{
 use super::forgetful::{Faults, Forgetful};
 use crate::store::{
     Batch, ChannelStore, Claim, Durability, Hole, Receipt, Refused, Retention, Stamp, StoreSettings,
-    chunk::{Chunk, ChunkBuilder, Encodings},
+    chunk::{Chunk, ChunkBuilder, Encodings, Messages},
     disk::{Disk, DiskSettings, OpenError, examination::Examination},
 };
 
@@ -57,9 +57,19 @@ pub(super) fn settings(messages: Option<u64>) -> StoreSettings {
 
 impl Rig {
     pub(super) fn open(disk: Forgetful, messages: Option<u64>) -> Result<Self, OpenError> {
+        Self::open_with(disk, settings(messages))
+    }
+
+    pub(super) fn open_with_age(disk: Forgetful, age: Duration) -> Result<Self, OpenError> {
+        let mut settings = settings(None);
+        settings.retention[0].1.age = Some(age);
+        Self::open_with(disk, settings)
+    }
+
+    fn open_with(disk: Forgetful, settings: StoreSettings) -> Result<Self, OpenError> {
         let volume = Arc::new(disk.clone());
         let own = DiskSettings { segment: 4096, limit: 0, retry: Duration::from_millis(1) };
-        let store = Disk::open_volume(volume, "DIR".as_ref(), None, own, settings(messages), 1)?;
+        let store = Disk::open_volume(volume, "DIR".as_ref(), None, own, settings, 1)?;
         let told = Arc::<Mutex<Vec<Message>>>::default();
         let tail = Arc::clone(&told);
         store.follow(Box::new(move |chunk| tail.lock().unwrap().extend(messages_of(chunk))));
@@ -76,6 +86,24 @@ impl Rig {
         texts.iter().for_each(|text| builder.push(Kind::Text, text.as_bytes(), 0));
         let (channel, messages) = (channel.parse().unwrap(), builder.take().unwrap());
         self.store.append(Batch { channel, messages, time: 1, stamp }).await
+    }
+
+    /// Appends a message at this time; its seq.
+    pub(super) async fn append_at(&self, channel: &str, time: u64) -> Seq {
+        let (channel, messages) = (channel.parse().unwrap(), Messages::one(Kind::Text, b"at some time"));
+        self.store.append(Batch { channel, messages, time, stamp: None }).await.unwrap().first
+    }
+
+    /// The times of all chunks that are kept.
+    pub(super) async fn times(&self) -> Vec<u64> {
+        let everything = ["**".parse().unwrap()].into_iter().collect();
+        let (mut times, mut at) = (Vec::new(), Seq::ZERO);
+        while at < self.store.head() {
+            let page = self.store.read(&everything, at, u64::MAX).await.unwrap();
+            times.extend(page.chunks.iter().map(|chunk| chunk.time()));
+            at = page.through;
+        }
+        times
     }
 
     /// Everything that is kept of some channels after a position, and the holes on the way.
