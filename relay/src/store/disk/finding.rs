@@ -1,4 +1,4 @@
-//! Looking for a place: by time, and by number from the end; and what trimming lets go by time.
+//! Looking for a place: by time, and by number from the end; and reading a page from there.
 
 use std::{collections::HashMap, io, sync::Arc};
 
@@ -137,45 +137,5 @@ impl State {
         let (from, to) = index.stretch(|landmark| landmark.time < time);
         let (to, next) = to.unwrap_or((end, Seq(u64::MAX)));
         Some(Place { blob: Arc::clone(blob), from, to, next })
-    }
-
-    /// Lets go what is too old at this time: messages, and channels.
-    pub(super) fn trim(&mut self, now: u64) -> io::Result<()> {
-        let ids: Vec<u32> = self.channels.keys().copied().collect();
-        for id in ids {
-            let Some(channel) = self.channels.get(&id) else { continue };
-            let (age, idle) = (channel.retention.age, channel.is_idle(now, self.limits.idle));
-            if idle && !channel.retired {
-                while self.channels.get(&id).is_some_and(|channel| channel.first != Seq::ZERO) {
-                    self.let_go(id)?;
-                }
-                if let Some(channel) = self.channels.get_mut(&id) {
-                    channel.retired = true;
-                    self.present -= 1;
-                }
-            }
-            let Some(age) = age else { continue };
-            while self.first_time(id)?.is_some_and(|time| super::channel::is_past(time, age, now)) {
-                self.let_go(id)?;
-            }
-        }
-        self.forget_retired();
-        Ok(())
-    }
-
-    /// Of retired channels at most as many are remembered as there may be channels, those that were used last.
-    fn forget_retired(&mut self) {
-        let retired = self.channels.values().filter(|channel| channel.retired);
-        let mut lasts: Vec<Seq> = retired.map(|channel| channel.last).collect();
-        let excess = lasts.len().saturating_sub(self.limits.channels);
-        if excess == 0 {
-            return;
-        }
-        let (_, newest, _) = lasts.select_nth_unstable(excess - 1);
-        let newest = *newest;
-        for (_, channel) in self.channels.extract_if(|_, channel| channel.retired && channel.last <= newest) {
-            self.ids.remove(&channel.name);
-            self.gone_through.remove(&channel.gone_through);
-        }
     }
 }

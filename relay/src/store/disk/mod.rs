@@ -2,10 +2,10 @@
 //! appended meanwhile. The newest chunks are in memory too.
 //!
 //! - `record`: what the log consists of; `segment`: its files; `index`: where in them a channel's chunks are.
-//! - `writer`: a thread that commits in a `group` what stands in the `queue`, at the `end` of the log; `care`:
-//!   one that gives space back.
-//! - `state`, `channel`: what is known; `reading`: how pages come to be, in memory of the `pool`; `finding`: where to
-//!   begin.
+//! - `writer`: a thread that commits in a `group` what stands in the `queue`, at the `end` of the log, after `planning`;
+//!   `care`: one that gives space back of what `retention` let go.
+//! - `state`, `channel`: what is known; `reading`: how pages come to be, in memory of the `pool`; `lately`: who
+//!   reads the same; `finding`: where to begin.
 //! - `open`: from the files to the state, with the `checkpoint`, the `identity` and a `replay` of what comes behind;
 //!   `volume`: the directory.
 //! - `examination`: every byte looked at; `repair`: what `relay log` says and does.
@@ -19,13 +19,16 @@ mod finding;
 mod group;
 mod identity;
 mod index;
+mod lately;
 mod open;
+mod planning;
 mod pool;
 mod queue;
 mod reading;
 mod record;
 mod repair;
 mod replay;
+mod retention;
 mod segment;
 mod state;
 #[cfg(test)]
@@ -46,10 +49,11 @@ use std::{
 
 use care::{Care, Caring};
 use end::Log;
+use lately::Lately;
 pub use open::OpenError;
 use open::{Opened, Opening};
 use queue::{Claiming, Queue, Work};
-use reading::{Lately, Names, Plan};
+use reading::{Names, Plan};
 pub use repair::{Report, check, repair};
 use shared::{
     ChannelId, Epoch, Seq,

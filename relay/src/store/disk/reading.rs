@@ -1,16 +1,13 @@
 //! Reading: what is in memory is given at once; else it is planned under the lock where to look, read without it, and
 //! what retention let go meanwhile is left out under the lock again.
 
-use std::{
-    collections::{HashMap, VecDeque},
-    io,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::{collections::HashMap, io, sync::Arc};
 
 use shared::{ChannelId, Seq};
 
 use super::{
     index::Entry,
+    lately::{Key, Lately},
     pool::Pool,
     record,
     segment::Segment,
@@ -25,8 +22,6 @@ const SCAN: usize = 4096;
 const BLOCK: u64 = 192 * 1024;
 /// Records that lie no further apart are read together with what lies between.
 const GAP: u32 = 4096;
-/// Bytes of records that were read lately and are kept for others who read the same.
-const KEPT: usize = 16 << 20;
 
 /// What is to be done for a page.
 pub(super) enum Plan {
@@ -71,30 +66,6 @@ pub(super) struct Found {
 
 /// The names of channels by their numbers.
 pub(super) type Names = HashMap<u32, ChannelId>;
-
-/// Chunks that were read lately.
-#[derive(Debug, Default)]
-pub(super) struct Lately {
-    blocks: Mutex<VecDeque<Block>>,
-    pool: Pool,
-}
-
-#[derive(Debug)]
-struct Block {
-    key: Key,
-    cost: usize,
-    chunks: Arc<[Arc<Chunk>]>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Key {
-    /// Which segment, as it is now: it may be written anew.
-    number: u64,
-    tip: u32,
-    /// A block of a channel, or the stretch from there.
-    channel: Option<u32>,
-    place: usize,
-}
 
 impl State {
     /// What is to be done for the page of a selection that begins after a position.
@@ -355,32 +326,6 @@ impl Job {
                 })
             }
         }
-    }
-}
-
-impl Lately {
-    /// What was read of a place lately, or what is read now.
-    fn get_or(
-        &self,
-        key: Key,
-        read: impl FnOnce() -> io::Result<Vec<Arc<Chunk>>>,
-    ) -> io::Result<Arc<[Arc<Chunk>]>> {
-        let kept = || self.blocks.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(block) = kept().iter().rev().find(|block| block.key == key) {
-            return Ok(Arc::clone(&block.chunks));
-        }
-        let chunks: Arc<[Arc<Chunk>]> = read()?.into();
-        let cost = chunks.iter().map(|chunk| chunk.cost() as usize).sum::<usize>();
-        let mut kept = kept();
-        if cost <= KEPT / 4 && !kept.iter().any(|block| block.key == key) {
-            kept.push_back(Block { key, cost, chunks: Arc::clone(&chunks) });
-            let mut all: usize = kept.iter().map(|block| block.cost).sum();
-            while all > KEPT {
-                let Some(oldest) = kept.pop_front() else { break };
-                all -= oldest.cost;
-            }
-        }
-        Ok(chunks)
     }
 }
 
