@@ -1,16 +1,11 @@
 //! A raw sender: any program that can write to a socket. Reads, frames, publishes; answers each message if it was
 //! asked to.
 
-use std::{
-    collections::VecDeque,
-    future::poll_fn,
-    io,
-    pin::Pin,
-    sync::Arc,
-    task::{Context, Poll, Waker},
-};
+mod opening;
+mod outcomes;
 
-use bytes::Bytes;
+use std::{future::poll_fn, io, sync::Arc};
+
 use shared::{ErrorCode, Kind, Position, Seq};
 use tokio::{
     io::AsyncWriteExt,
@@ -18,9 +13,13 @@ use tokio::{
 };
 use tracing::debug;
 
+use self::{
+    opening::first_line,
+    outcomes::{Outcome, Outcomes},
+};
 use super::{
     RawSettings, SenderSettings,
-    first_line::{Beginning, FirstLine, FirstLineError, PREFIX},
+    first_line::FirstLine,
     framing::{AutoSettings, Framer, Piece},
 };
 use crate::{
@@ -30,16 +29,13 @@ use crate::{
     shutdown::Life,
     sniff::{RequestGuard, Watch},
     store::{
-        Receipt, Refused, Ticket,
+        Receipt, Refused,
         chunk::{ChunkBuilder, Messages},
     },
 };
 
 /// Reads that may follow the relay's order to stop: what has arrived by then.
 const LAST_READS: usize = 64;
-
-/// Bytes that may be on their way to the store before it is waited for: while it brings some to a disk, more is read.
-const UNSETTLED: usize = 1 << 20;
 
 /// Bytes of answers that are written at a time.
 const ANSWERS: usize = 16 * 1024;
@@ -58,17 +54,8 @@ pub struct RawSession {
     ack: bool,
     builder: ChunkBuilder,
     /// What is not answered yet, in the sender's order.
-    outcomes: VecDeque<Outcome>,
+    outcomes: Outcomes,
     metrics: Arc<Metrics>,
-}
-
-/// What became of what the sender sent, in its order.
-#[derive(Debug)]
-enum Outcome {
-    /// On its way to the store; the messages, to be sent again if the store can't take them.
-    Published(Messages, Ticket),
-    /// Not published.
-    Refused(ErrorCode, String),
 }
 
 /// The connection is over: it was refused, or does not take its answers.
@@ -139,7 +126,7 @@ impl RawSession {
             settings,
             guard,
             builder: ChunkBuilder::default(),
-            outcomes: VecDeque::new(),
+            outcomes: Outcomes::default(),
             metrics,
         })
     }
@@ -169,12 +156,12 @@ impl RawSession {
                 }
             }
             let deadline = self.framer.deadline().map(Instant::from_std);
-            let may_read = self.unsettled() < UNSETTLED;
+            let may_read = !self.outcomes.is_full();
             let heard = tokio::select! {
                 biased;
                 () = life.stopping() => return self.stop().await,
-                known = poll_fn(|cx| poll_first(&mut self.outcomes, cx)) => {
-                    if self.settle_first(known).await.and(self.settle_known().await).is_err() {
+                outcome = poll_fn(|cx| self.outcomes.poll_next(cx)) => {
+                    if self.settle(outcome).await.and(self.settle_known().await).is_err() {
                         return;
                     }
                     continue;
@@ -253,7 +240,7 @@ impl RawSession {
             };
             sink.publish();
             if let Some(lost) = lost {
-                outcomes.push_back(Outcome::Refused(lost.code(), lost.to_string()));
+                outcomes.refused(lost.code(), lost.to_string());
             }
             match bytes.len() {
                 0 => Heard::End,
@@ -276,20 +263,11 @@ impl RawSession {
         (framer, Sink { builder, outcomes, publisher, metrics, ack: *ack })
     }
 
-    /// Bytes that are on their way to the store.
-    fn unsettled(&self) -> usize {
-        let bytes = self.outcomes.iter().map(|outcome| match outcome {
-            Outcome::Published(messages, _) => messages.frames().len(),
-            Outcome::Refused(..) => 0,
-        });
-        bytes.sum()
-    }
-
     /// Answers what is known by now.
     async fn settle_known(&mut self) -> Result<(), Over> {
         let mut answers = String::new();
-        while let Some(Poll::Ready(known)) = self.try_first() {
-            self.note(known, &mut answers).await?;
+        while let Some(outcome) = self.outcomes.try_next() {
+            self.note(outcome, &mut answers).await?;
         }
         self.answer(&mut answers).await
     }
@@ -297,57 +275,44 @@ impl RawSession {
     /// Waits until the store has everything that was published, and answers.
     async fn settle_all(&mut self) -> Result<(), Over> {
         while !self.outcomes.is_empty() {
-            let known = poll_fn(|cx| poll_first(&mut self.outcomes, cx)).await;
-            self.settle_first(known).await?;
+            let outcome = poll_fn(|cx| self.outcomes.poll_next(cx)).await;
+            self.settle(outcome).await?;
         }
         Ok(())
     }
 
-    /// The outcome of the first is known: answers it.
-    async fn settle_first(&mut self, known: Option<Result<Receipt, Refused>>) -> Result<(), Over> {
+    /// Answers an outcome.
+    async fn settle(&mut self, outcome: Outcome) -> Result<(), Over> {
         let mut answers = String::new();
-        self.note(known, &mut answers).await?;
+        self.note(outcome, &mut answers).await?;
         self.answer(&mut answers).await
     }
 
-    /// Whether the outcome of the first is known, if there is one.
-    fn try_first(&mut self) -> Option<Poll<Option<Result<Receipt, Refused>>>> {
-        let mut cx = Context::from_waker(Waker::noop());
-        (!self.outcomes.is_empty()).then(|| poll_first(&mut self.outcomes, &mut cx))
-    }
-
-    /// Takes the first outcome, which is known, and notes what there is to answer.
-    async fn note(
-        &mut self,
-        known: Option<Result<Receipt, Refused>>,
-        answers: &mut String,
-    ) -> Result<(), Over> {
-        match (self.outcomes.pop_front(), known) {
-            (Some(Outcome::Published(messages, _)), Some(known)) => {
-                match stored(&self.publisher, &messages, known).await {
-                    Ok(first) if self.ack => {
-                        for index in 0..messages.count() {
-                            let position = Position { epoch: self.epoch, seq: Seq(first.0 + index) };
-                            answers.push_str(&format!("OK {position}\n"));
-                            if answers.len() >= ANSWERS {
-                                self.answer(answers).await?;
-                            }
+    /// Notes what there is to answer to an outcome.
+    async fn note(&mut self, outcome: Outcome, answers: &mut String) -> Result<(), Over> {
+        match outcome {
+            Outcome::Published(messages, known) => match stored(&self.publisher, &messages, known).await {
+                Ok(first) if self.ack => {
+                    for index in 0..messages.count() {
+                        let position = Position { epoch: self.epoch, seq: Seq(first.0 + index) };
+                        answers.push_str(&format!("OK {position}\n"));
+                        if answers.len() >= ANSWERS {
+                            self.answer(answers).await?;
                         }
                     }
-                    Ok(_) => {}
-                    Err(refused) => {
-                        debug!(channel = %self.publisher.channel(), "a raw sender was refused: {refused}");
-                        answers.push_str(&format!("ERR {} {refused}\n", refused.code()));
-                        self.answer(answers).await?;
-                        return Err(Over);
-                    }
                 }
-            }
-            (Some(Outcome::Refused(code, text)), _) => {
+                Ok(_) => {}
+                Err(refused) => {
+                    debug!(channel = %self.publisher.channel(), "a raw sender was refused: {refused}");
+                    answers.push_str(&format!("ERR {} {refused}\n", refused.code()));
+                    self.answer(answers).await?;
+                    return Err(Over);
+                }
+            },
+            Outcome::Refused(code, text) => {
                 debug!(channel = %self.publisher.channel(), "a raw sender's message was refused: {text}");
                 answers.push_str(&format!("ERR {code} {text}\n"));
             }
-            (Some(Outcome::Published(..)) | None, _) => {}
         }
         Ok(())
     }
@@ -361,18 +326,6 @@ impl RawSession {
         }
         answers.clear();
         Ok(())
-    }
-}
-
-/// Is ready when the first outcome is known; with none for one that needs no store.
-fn poll_first(
-    outcomes: &mut VecDeque<Outcome>,
-    cx: &mut Context<'_>,
-) -> Poll<Option<Result<Receipt, Refused>>> {
-    match outcomes.front_mut() {
-        Some(Outcome::Published(_, ticket)) => Pin::new(ticket).poll(cx).map(Some),
-        Some(Outcome::Refused(..)) => Poll::Ready(None),
-        None => Poll::Pending,
     }
 }
 
@@ -398,7 +351,7 @@ async fn stored(
 /// Where a framer's pieces go.
 struct Sink<'a> {
     builder: &'a mut ChunkBuilder,
-    outcomes: &'a mut VecDeque<Outcome>,
+    outcomes: &'a mut Outcomes,
     publisher: &'a Publisher,
     metrics: &'a Metrics,
     ack: bool,
@@ -406,7 +359,7 @@ struct Sink<'a> {
 
 impl Sink<'_> {
     fn take(&mut self, piece: Piece<'_>) {
-        let refused = match piece {
+        let (code, text) = match piece {
             Piece::Message(message) | Piece::Cut(message) => {
                 if matches!(piece, Piece::Cut(_)) {
                     Metrics::count(&self.metrics.messages_cut);
@@ -416,72 +369,25 @@ impl Sink<'_> {
                 }
                 return self.builder.push(Kind::of(message), message, 0);
             }
-            Piece::TooLong { bytes } => Outcome::Refused(
-                ErrorCode::TooBig,
-                format!("a message of {bytes} bytes is longer than is accepted"),
-            ),
-            Piece::Incomplete { bytes } => Outcome::Refused(
-                ErrorCode::Protocol,
-                format!("ended within a message, after {bytes} bytes of it"),
-            ),
+            Piece::TooLong { bytes } => {
+                (ErrorCode::TooBig, format!("a message of {bytes} bytes is longer than is accepted"))
+            }
+            Piece::Incomplete { bytes } => {
+                (ErrorCode::Protocol, format!("ended within a message, after {bytes} bytes of it"))
+            }
         };
         Metrics::count(&self.metrics.messages_dropped);
         // Answers are given in the order of messages.
         if self.ack {
             self.publish();
         }
-        self.outcomes.push_back(refused);
+        self.outcomes.refused(code, text);
     }
 
     fn publish(&mut self) {
         if let Some(messages) = self.builder.take() {
             let ticket = self.publisher.publish(messages.clone(), None);
-            self.outcomes.push_back(Outcome::Published(messages, ticket));
+            self.outcomes.published(messages, ticket);
         }
-    }
-}
-
-/// Reads until it is known whether there is a first line; gives back what is not part of it.
-async fn first_line(
-    connection: &mut Connection,
-    settings: &SenderSettings,
-) -> io::Result<Result<FirstLine, FirstLineError>> {
-    let mut bytes = Vec::new();
-    let mut last = false;
-    let mut began = None;
-    loop {
-        match Beginning::of(&bytes, last) {
-            Beginning::NeedMore => {}
-            Beginning::Data => {
-                connection.unread(Bytes::from(bytes));
-                return Ok(Ok(FirstLine::default()));
-            }
-            Beginning::TooLong => return Ok(Err(FirstLineError::TooLong)),
-            Beginning::Line { line, length } => {
-                let line = FirstLine::parse(line);
-                connection.unread(Bytes::copy_from_slice(&bytes[length..]));
-                return Ok(line);
-            }
-        }
-        // A few bytes that might be the prefix may as well be all there is to say; behind it the line is due.
-        let patience = if bytes.len() < PREFIX.len() { settings.undecided } else { settings.hello };
-        let readable = connection.readable();
-        match began {
-            None => readable.await?,
-            Some(began) => match tokio::time::timeout_at(began + patience, readable).await {
-                Ok(readable) => readable?,
-                Err(_) => {
-                    last = true;
-                    continue;
-                }
-            },
-        }
-        let before = bytes.len();
-        match connection.read_with(|read| bytes.extend_from_slice(read)) {
-            Ok(()) => last = bytes.len() == before,
-            Err(e) if e.kind() == io::ErrorKind::WouldBlock => continue,
-            Err(e) => return Err(e),
-        }
-        began.get_or_insert_with(Instant::now);
     }
 }
