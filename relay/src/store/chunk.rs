@@ -1,10 +1,11 @@
 //! The chunk: the unit that is appended, kept, and written to sockets. Its messages are ready-made WebSocket
 //! frames, back to back, in bytes of its own; the other forms are made once, when the first receiver wants them.
 
+mod encodings;
+
 use std::{
-    collections::VecDeque,
     mem,
-    sync::{Arc, Mutex, PoisonError, Weak},
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use bytes::{BufMut, Bytes};
@@ -14,6 +15,8 @@ use shared::{
     receiver::{Data, Subprotocol, binary_header_len, put_binary_header},
     ws_frame,
 };
+
+pub use self::encodings::Encodings;
 
 /// What a chunk costs in memory beyond its frames: the struct, its counters, its places in logs and views.
 const OVERHEAD: u64 = 256;
@@ -59,19 +62,6 @@ pub struct ChunkBuilder {
     frames: Vec<u8>,
     count: u32,
     source_times: Vec<u64>,
-}
-
-/// Bounds the memory of chunks in other forms than raw: the oldest encoding goes when there is too much.
-#[derive(Debug)]
-pub struct Encodings {
-    limit: u64,
-    kept: Mutex<Kept>,
-}
-
-#[derive(Debug, Default)]
-struct Kept {
-    bytes: u64,
-    order: VecDeque<(Weak<Chunk>, usize, u64)>,
 }
 
 impl Chunk {
@@ -292,35 +282,6 @@ impl ChunkBuilder {
     }
 }
 
-impl Encodings {
-    /// Keeps at most so many bytes.
-    pub fn new(limit: u64) -> Self {
-        Self { limit, kept: Mutex::default() }
-    }
-
-    fn keep(&self, chunk: &Arc<Chunk>, slot: usize, bytes: u64) {
-        let mut dropped = Vec::new();
-        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        // A chunk that went leaves its struct here until it is the oldest: that is counted too.
-        let bytes = bytes + OVERHEAD;
-        kept.bytes += bytes;
-        kept.order.push_back((Arc::downgrade(chunk), slot, bytes));
-        while kept.bytes > self.limit
-            || kept.order.front().is_some_and(|(chunk, ..)| chunk.strong_count() == 0)
-        {
-            let Some((chunk, slot, bytes)) = kept.order.pop_front() else { break };
-            kept.bytes -= bytes;
-            dropped.push((chunk, slot));
-        }
-        drop(kept);
-        for (chunk, slot) in dropped {
-            if let Some(chunk) = chunk.upgrade() {
-                chunk.encoded.lock().unwrap_or_else(PoisonError::into_inner)[slot] = None;
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -386,25 +347,6 @@ mod tests {
                 }
             }
         }
-    }
-
-    #[test]
-    fn encodings_beyond_the_limit_are_dropped_oldest_first() {
-        let encodings = Encodings::new(600);
-        let (old, new) = (chunk(&[(true, b"x".to_vec())], 0), chunk(&[(true, b"y".to_vec())], 0));
-        old.frames(Subprotocol::Json, &encodings);
-        new.frames(Subprotocol::Json, &encodings);
-        assert!(old.encoded.lock().unwrap()[0].is_none());
-        assert!(new.encoded.lock().unwrap()[0].is_some());
-    }
-
-    #[test]
-    fn encodings_of_chunks_that_went_are_not_counted() {
-        let encodings = Encodings::new(1 << 20);
-        for _ in 0..10 {
-            chunk(&[(true, b"x".to_vec())], 0).frames(Subprotocol::Json, &encodings);
-        }
-        assert_eq!(encodings.kept.lock().unwrap().order.len(), 1);
     }
 
     #[test]
