@@ -17,7 +17,9 @@ use tokio::{
 };
 
 use super::{
-    BINARY, CLOSE, PING, PONG, TEXT, WAYS, close, ended,
+    BINARY, CLOSE, PING, PONG, TEXT, WAYS,
+    changes::reload,
+    close, ended,
     pressure::{MOST, PIECE, read_copies, write_until_held},
     refused, told,
 };
@@ -364,5 +366,28 @@ async fn an_upstream_that_does_not_read_holds_the_client_back() {
         let (written, ()) =
             tokio::join!(client.write_all(tail), read_copies(&mut peer, &[b'x'; PIECE], payloads));
         written.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn what_the_gateway_has_of_a_client_comes_to_a_slow_upstream_though_the_gateway_ends_it() {
+    for way in WAYS {
+        let upstream = Upstream::start().await;
+        let config = |more: &str| app(upstream.address(), &format!("on_change = \"drain\"\n{more}{way}"));
+        let mut relay = TestRelay::with_config(&config(""), &[]).await;
+        let (client, mut peer) =
+            tokio::join!(FrameClient::connect(relay.address(), "/app"), upstream.connection());
+        let mut client = client.into_stream();
+        write_until_held(&mut client, &frame(BINARY, &vec![b'x'; PIECE])).await;
+        reload(&mut relay, &config("connections = 10\n")).await;
+        let mut said = Vec::new();
+        within("the gateway's end", client.read_to_end(&mut said)).await.unwrap();
+        assert_eq!(said[2..4], 1012u16.to_be_bytes());
+        drop(client);
+        let mut came = Vec::new();
+        within("the upstream's end", peer.read_to_end(&mut came)).await.unwrap();
+        drop(peer);
+        let told = ended(&relay, "gateway", "changed").await;
+        assert_eq!(told["from_client"]["bytes"], came.len());
     }
 }

@@ -208,18 +208,20 @@ where
             }
         };
         let told = stop != Stop::Failed(Side::Client) && !self.close_said;
-        if told {
-            let mut last = std::mem::take(&mut self.to_client).to_vec();
-            last.append(&mut self.control);
-            last.extend(close_frame(Some(code), &text, false));
-            let tell = async {
-                if self.client.write_all(&last).await.is_ok() && self.client.shutdown().await.is_ok() {
-                    drain(&mut self.client).await;
-                }
-            };
-            let _ = timeout(patience, tell).await;
-        }
-        let _ = timeout(patience, self.upstream.shutdown()).await;
+        let mut last = std::mem::take(&mut self.to_client).to_vec();
+        last.append(&mut self.control);
+        last.extend(close_frame(Some(code), &text, false));
+        let tell = async {
+            if told && self.client.write_all(&last).await.is_ok() && self.client.shutdown().await.is_ok() {
+                drain(&mut self.client).await;
+            }
+        };
+        let finish = async {
+            // What the browser sent came before the end.
+            let _ = self.upstream.write_all_buf(&mut self.to_upstream).await;
+            let _ = self.upstream.shutdown().await;
+        };
+        let _ = tokio::join!(timeout(patience, tell), timeout(patience, finish));
         match self.ended {
             // After the end of one side the other may fail without harm.
             Some(ended) if matches!(stop, Stop::Failed(_)) => ended,
