@@ -55,6 +55,9 @@ pub(crate) enum Command {
     /// Serve as the reference `bare send`
     #[command(hide = true)]
     BareSend { address: SocketAddr },
+    /// Proxy as the reference `bare sockets`
+    #[command(hide = true)]
+    BareSockets { address: SocketAddr, upstream: SocketAddr },
 }
 
 /// What else may be done with the benches of the gateway and of what is kept on disk.

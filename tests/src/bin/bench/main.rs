@@ -43,6 +43,7 @@ fn main() -> ExitCode {
     let Cli { command, measure } = Cli::parse();
     let outcome = match command {
         Some(Command::BareSend { address }) => servers::serve_bare(address),
+        Some(Command::BareSockets { address, upstream }) => gateway::serve_bare(address, upstream),
         Some(Command::List) => list(),
         Some(Command::Gateway { command, rounds, seconds }) => place().and_then(|place| match command {
             Some(PartCommand::Smoke) => gateway::smoke(&place),

@@ -1,9 +1,10 @@
 //! The bench of the gateway: the relay and other proxies between the same clients and the same echo server, side by
 //! side. `tests/gateway-bench` sets up what it needs and runs it.
 //!
-//! - [`proxies`]: how each is started. [`upstream`]: the server behind them, which echoes. [`echoes`]: clients that wait
+//! - [`proxies`]: how each is started; [`bare`]: the least that one can be. [`upstream`]: the server behind them, which echoes. [`echoes`]: clients that wait
 //!   for each echo before they send again. [`mod@report`]: tables, and what the relay is to reach.
 
+mod bare;
 mod echoes;
 mod proxies;
 mod report;
@@ -19,6 +20,7 @@ use crate::{
     servers::Place,
     work::{Figures, figure},
 };
+pub(crate) use bare::serve as serve_bare;
 use proxies::{Proxy, Started};
 use upstream::Upstream;
 
@@ -84,7 +86,8 @@ pub(crate) fn measure(place: &Place, rounds: u32, seconds: f64) -> Result<()> {
 /// Whether it all works.
 pub(crate) fn smoke(place: &Place) -> Result<()> {
     let results = run(place, Scale::Smoke, 1, 0.2)?;
-    let peers = results.versions.keys().filter(|name| !name.starts_with("relay")).count();
+    let others = [Proxy::Relay, Proxy::RelayRule, Proxy::Bare].map(Proxy::name);
+    let peers = results.versions.keys().filter(|name| !others.contains(&name.as_str())).count();
     ensure!(peers >= SMOKE_PEERS, "only {peers} other proxies are there, and {SMOKE_PEERS} are needed");
     results.nothing_failed()
 }

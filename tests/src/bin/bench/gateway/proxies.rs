@@ -32,6 +32,8 @@ pub(super) enum Proxy {
     NodeWs,
     /// WebSocket in, bytes out.
     Websockify,
+    /// The least that a proxy can be.
+    Bare,
 }
 
 /// A proxy that runs.
@@ -50,7 +52,7 @@ const RULE: &str = "[[route.rule]]\nname = \"no secrets\"\nmatches = \"secret=\\
                     with = \"secret=***\"\n";
 
 impl Proxy {
-    pub(super) const ALL: [Self; 7] = [
+    pub(super) const ALL: [Self; 8] = [
         Self::Relay,
         Self::RelayRule,
         Self::Haproxy,
@@ -58,6 +60,7 @@ impl Proxy {
         Self::NodePipe,
         Self::NodeWs,
         Self::Websockify,
+        Self::Bare,
     ];
 
     /// What it is called in results and tables.
@@ -70,6 +73,7 @@ impl Proxy {
             Self::NodePipe => "node, sockets",
             Self::NodeWs => "node, ws",
             Self::Websockify => "websockify",
+            Self::Bare => "bare sockets",
         }
     }
 
@@ -79,6 +83,7 @@ impl Proxy {
         match self {
             Self::Relay => true,
             Self::Websockify => bytes,
+            Self::Bare => matches!(work, Work::Echo { .. }),
             Self::RelayRule | Self::Haproxy | Self::Nginx | Self::NodePipe | Self::NodeWs => !bytes,
         }
     }
@@ -112,6 +117,7 @@ impl Proxy {
                 find("websockify")?;
                 first_line("dpkg-query", &["--show", "--showformat=${Version}", "websockify"])
             }
+            Self::Bare => Ok("of this bench".into()),
         }
     }
 
@@ -145,6 +151,11 @@ impl Proxy {
             Self::Websockify => {
                 let mut command = Command::new("websockify");
                 command.args([address.to_string(), upstream.bytes.to_string()]);
+                command
+            }
+            Self::Bare => {
+                let mut command = Command::new(env::current_exe()?);
+                command.args(["bare-sockets".into(), address.to_string(), upstream.websocket.to_string()]);
                 command
             }
         };
