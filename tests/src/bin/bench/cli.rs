@@ -36,6 +36,8 @@ pub(crate) enum Command {
         /// Length of each run, in seconds; the first quarter is not measured
         #[arg(default_value = "4")]
         seconds: f64,
+        #[command(flatten)]
+        choice: Choice,
     },
     /// Measure what is kept on disk beside JetStream; tests/durable-bench sets up what it needs
     #[command(args_conflicts_with_subcommands = true)]
@@ -72,13 +74,8 @@ pub(crate) enum PartCommand {
 /// What is measured.
 #[derive(Debug, Args)]
 pub(crate) struct Measure {
-    /// Works whose name begins so; repeatable, or with commas [default: all]
-    #[arg(long = "work", value_name = "NAME", value_delimiter = ',')]
-    pub(crate) works: Vec<String>,
-
-    /// Servers whose name begins so; repeatable, or with commas [default: all]
-    #[arg(long = "server", value_name = "NAME", value_delimiter = ',')]
-    pub(crate) servers: Vec<String>,
+    #[command(flatten)]
+    pub(crate) choice: Choice,
 
     /// How often each server does each work
     #[arg(long, value_name = "N", default_value = "5")]
@@ -89,7 +86,19 @@ pub(crate) struct Measure {
     pub(crate) seconds: f64,
 }
 
-impl Measure {
+/// Which works, and of which servers.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct Choice {
+    /// Works whose name begins so; repeatable, or with commas [default: all]
+    #[arg(long = "work", value_name = "NAME", value_delimiter = ',')]
+    pub(crate) works: Vec<String>,
+
+    /// Servers whose name begins so; repeatable, or with commas [default: all]
+    #[arg(long = "server", value_name = "NAME", value_delimiter = ',')]
+    pub(crate) servers: Vec<String>,
+}
+
+impl Choice {
     /// Whether nothing is left out, so that the document may be made of it.
     pub(crate) fn is_everything(&self) -> bool {
         self.works.is_empty() && self.servers.is_empty()

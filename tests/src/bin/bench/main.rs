@@ -28,7 +28,7 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use clap::Parser as _;
 
-use cli::{Cli, Command, Measure, PartCommand, chosen};
+use cli::{Choice, Cli, Command, Measure, PartCommand, chosen};
 use results::{Results, Run};
 use servers::{Place, Server};
 use work::plan::{self, Scale, Work};
@@ -45,11 +45,13 @@ fn main() -> ExitCode {
         Some(Command::BareSend { address }) => servers::serve_bare(address),
         Some(Command::BareSockets { address, upstream }) => gateway::serve_bare(address, upstream),
         Some(Command::List) => list(),
-        Some(Command::Gateway { command, rounds, seconds }) => place().and_then(|place| match command {
-            Some(PartCommand::Smoke) => gateway::smoke(&place),
-            Some(PartCommand::Report) => gateway::report(&place),
-            None => gateway::measure(&place, rounds.get(), seconds),
-        }),
+        Some(Command::Gateway { command, rounds, seconds, choice }) => {
+            place().and_then(|place| match command {
+                Some(PartCommand::Smoke) => gateway::smoke(&place),
+                Some(PartCommand::Report) => gateway::report(&place),
+                None => gateway::measure(&place, &choice, rounds.get(), seconds),
+            })
+        }
         Some(Command::Durable { command, rounds, seconds, works }) => {
             place().and_then(|place| match command {
                 Some(PartCommand::Smoke) => durable::smoke(&place),
@@ -92,7 +94,8 @@ fn list() -> Result<()> {
 }
 
 fn measure(measure: &Measure) -> Result<()> {
-    let Measure { works, servers, rounds, seconds } = measure;
+    let Measure { choice, rounds, seconds } = measure;
+    let Choice { works, servers } = choice;
     let place = place()?;
     let works =
         plan::all(Scale::Full).into_iter().filter(|work| chosen(works, &work.name)).collect::<Vec<_>>();
@@ -102,7 +105,7 @@ fn measure(measure: &Measure) -> Result<()> {
         !works.is_empty() && !servers.is_empty(),
         "there is no such work or server; see tests/bench list"
     );
-    let file = if measure.is_everything() { results_file(&place) } else { place.folder.join("chosen.json") };
+    let file = if choice.is_everything() { results_file(&place) } else { place.folder.join("chosen.json") };
     let mut results = prepare(&place, &works, &servers, *seconds, rounds.get())?;
     for round in 1..=rounds.get() {
         for work in &works {
@@ -110,7 +113,7 @@ fn measure(measure: &Measure) -> Result<()> {
         }
     }
     write!(std::io::stdout().lock(), "\n{}", report::text(&results))?;
-    if measure.is_everything() {
+    if choice.is_everything() {
         report::write(&results)?;
     }
     results.nothing_failed()

@@ -4,6 +4,7 @@ use std::{
     fs::File,
     io::{ErrorKind, Read as _, Write as _},
     net::TcpStream,
+    thread,
     time::{Duration, Instant},
 };
 
@@ -224,6 +225,8 @@ impl Asked {
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
                     ensure!(began.elapsed() < PATIENCE, "no acknowledgement came for {PATIENCE:?}");
+                    // A thread of the kernel that the disk needs may have come to this core.
+                    thread::yield_now();
                 }
                 Err(error) => return Err(error).context("reading an acknowledgement"),
             }

@@ -15,6 +15,7 @@ use std::{fs, io::Write as _, path::PathBuf, time::Duration};
 use anyhow::{Context as _, Result, ensure};
 
 use crate::{
+    cli::{Choice, chosen},
     process::pause,
     results::{Results, Run},
     servers::Place,
@@ -76,16 +77,18 @@ impl Work {
 }
 
 /// Measures: each proxy at each work, then the next round.
-pub(crate) fn measure(place: &Place, rounds: u32, seconds: f64) -> Result<()> {
-    let results = run(place, Scale::Full, rounds, seconds)?;
-    results.save(&file(place))?;
+pub(crate) fn measure(place: &Place, choice: &Choice, rounds: u32, seconds: f64) -> Result<()> {
+    let results = run(place, Scale::Full, choice, rounds, seconds)?;
+    if choice.is_everything() {
+        results.save(&file(place))?;
+    }
     write!(std::io::stdout().lock(), "\n{}", report::text(&results))?;
     results.nothing_failed()
 }
 
 /// Whether it all works.
 pub(crate) fn smoke(place: &Place) -> Result<()> {
-    let results = run(place, Scale::Smoke, 1, 0.2)?;
+    let results = run(place, Scale::Smoke, &Choice::default(), 1, 0.2)?;
     let others = [Proxy::Relay, Proxy::RelayRule, Proxy::Bare].map(Proxy::name);
     let peers = results.versions.keys().filter(|name| !others.contains(&name.as_str())).count();
     ensure!(peers >= SMOKE_PEERS, "only {peers} other proxies are there, and {SMOKE_PEERS} are needed");
@@ -101,10 +104,15 @@ fn file(place: &Place) -> PathBuf {
     place.folder.join("gateway.json")
 }
 
-fn run(place: &Place, scale: Scale, rounds: u32, seconds: f64) -> Result<Results> {
+fn run(place: &Place, scale: Scale, choice: &Choice, rounds: u32, seconds: f64) -> Result<Results> {
+    let is_chosen = |proxy: &Proxy| chosen(&choice.servers, proxy.name());
+    let proxies: Vec<Proxy> = Proxy::ALL.into_iter().filter(is_chosen).collect();
+    let works: Vec<Work> =
+        Work::all(scale).into_iter().filter(|work| chosen(&choice.works, work.name())).collect();
+    ensure!(!proxies.is_empty() && !works.is_empty(), "there is no such proxy or work");
     let mut results = Results::begin(rounds, seconds)?;
     let place = &Place { folder: folder(place)?, programs: place.programs.clone(), cores: place.cores };
-    for proxy in Proxy::ALL {
+    for &proxy in &proxies {
         match proxy.version(place) {
             Ok(version) => results.versions.insert(proxy.name().to_owned(), version),
             Err(error) => {
@@ -114,8 +122,8 @@ fn run(place: &Place, scale: Scale, rounds: u32, seconds: f64) -> Result<Results
         };
     }
     for round in 1..=rounds {
-        for work in Work::all(scale) {
-            for proxy in Proxy::ALL {
+        for &work in &works {
+            for &proxy in &proxies {
                 if !proxy.takes_part(work) || !results.versions.contains_key(proxy.name()) {
                     continue;
                 }
