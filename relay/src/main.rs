@@ -4,7 +4,7 @@ use std::{
     fmt,
     io::{self, Write as _},
     pin::pin,
-    process::ExitCode,
+    process::{self, ExitCode},
 };
 
 use anstream::{stderr, stdout};
@@ -101,7 +101,8 @@ async fn run(config: Config, serve: &Serve) -> Result<(), ExitCode> {
             }
             wanted = signals.next() => match (wanted, stop.take()) {
                 (Wanted::End(_), Some(stop)) => drop(stop),
-                (Wanted::End(code), None) => return Err(ExitCode::from(code)),
+                // At once: whatever else would be waited for may hang in a disk that does not answer.
+                (Wanted::End(code), None) => process::exit(code.into()),
                 (Wanted::Reload, still) => {
                     stop = still;
                     reload(serve, &gateway);

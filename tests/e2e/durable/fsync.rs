@@ -6,6 +6,7 @@ use shared::{
     sender::{Alias, Levels, Open, SenderFrame},
 };
 use tests::{
+    program::Signal,
     sender::{FramedSender, Heard, new_producer},
     strace::Strace,
 };
@@ -182,6 +183,25 @@ async fn when_a_sync_fails_nothing_is_acknowledged_any_more_and_readers_go_on() 
     assert!(kept.len() >= 5 && texts(1..=8).starts_with(&kept), "{kept:?}");
     let mut sender = open(&durable).await;
     sender.publish_all(1, 1, &texts(9..=9)).await;
+}
+
+#[tokio::test]
+async fn a_second_signal_ends_a_relay_at_once_though_its_disk_does_not_answer() {
+    let mut durable = Durable::start("").await;
+    let mut sender = open(&durable).await;
+    let hang =
+        ["-e", "trace=fdatasync,fsync,exit_group", "-e", "inject=fdatasync,fsync:delay_enter=600000000"];
+    let Some(strace) = Strace::attach(durable.relay.program().id(), &hang).await else { return };
+    sender.put_message(1, 1, Kind::Text, b"never acknowledged");
+    sender.flush().await;
+    let relay = durable.relay.program();
+    relay.signal(Signal::Term).await;
+    relay.notes("stopping").await;
+    relay.signal(Signal::Term).await;
+    strace.sees("exit_group(143)").await;
+    // It holds a thread that it delays even then.
+    drop(strace);
+    assert_eq!(relay.finish().await.code, Some(143));
 }
 
 #[test]
