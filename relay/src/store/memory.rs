@@ -225,8 +225,7 @@ impl ChannelStore for Memory {
 
     fn trim(&self, now: u64) -> Done<'_> {
         let idle = self.settings.channel_idle;
-        let mut state = self.state();
-        let state = &mut *state;
+        let state = &mut *self.state();
         let mut let_go = Vec::new();
         for (channel, log) in &mut state.channels {
             let_go.extend(log.expire(now, idle).map(|gone| (channel.clone(), gone)));

@@ -226,11 +226,8 @@ impl Index {
             (Entries::Memory(entries), _) => Ok(entries.get(from..to).unwrap_or_default().to_vec()),
             (Entries::File { start, .. }, Some(file)) => {
                 let mut bytes = vec![0; to.saturating_sub(from) * ENTRY];
-                file.read_exact_with(
-                    &mut bytes,
-                    self.entries_at + (u64::from(*start) + from as u64) * ENTRY as u64,
-                    patience,
-                )?;
+                let at = self.entries_at + (u64::from(*start) + from as u64) * ENTRY as u64;
+                file.read_exact_with(&mut bytes, at, patience)?;
                 Ok(bytes.chunks_exact(ENTRY).map(take_entry).collect())
             }
             (Entries::File { .. }, None) => Ok(Vec::new()),

@@ -4,8 +4,8 @@
 //! - `record`: what the log consists of; `segment`: its files; `index`: where in them a channel's chunks are.
 //! - `writer`: a thread that commits in a `group` what stands in the `queue`, at the `end` of the log, after `planning`;
 //!   `care`: one that gives space back of what `retention` let go.
-//! - `state`, `channel`: what is known; `reading`: how pages come to be, in memory of the `pool`; `lately`: who
-//!   reads the same; `finding`: where to begin.
+//! - `state`, `channel`: what is known; `told`: who is told of commits; `reading`, `fetching`: how pages come to be, in
+//!   memory of the `pool`; `lately`: who reads the same; `finding`: where to begin.
 //! - `open`: from the files to the state, with the `checkpoint`, the `identity` and a `replay` of what comes behind;
 //!   `volume`: the directory.
 //! - `examination`: every byte looked at; `repair`: what `relay log` says and does.
@@ -15,6 +15,7 @@ mod channel;
 mod checkpoint;
 mod end;
 mod examination;
+mod fetching;
 mod finding;
 mod group;
 mod identity;
@@ -33,6 +34,7 @@ mod segment;
 mod state;
 #[cfg(test)]
 mod tests;
+mod told;
 mod volume;
 mod writer;
 
@@ -42,18 +44,19 @@ use std::{
     future::ready,
     io,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, mpsc},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc},
     thread::JoinHandle,
     time::Duration,
 };
 
 use care::{Care, Caring};
 use end::Log;
+use fetching::Names;
 use lately::Lately;
 pub use open::OpenError;
 use open::{Opened, Opening};
 use queue::{Claiming, Queue, Work};
-use reading::{Names, Plan};
+use reading::Plan;
 pub use repair::{Report, check, repair};
 use shared::{
     ChannelId, Epoch, Seq,
@@ -61,6 +64,7 @@ use shared::{
 };
 use state::{Limits, State};
 use tokio::sync::oneshot;
+use told::Told;
 use volume::{Directory, Volume};
 use writer::Writer;
 
@@ -108,10 +112,6 @@ struct Shared {
     /// Damage that the log tells of already.
     noted: Mutex<BTreeSet<String>>,
 }
-
-/// Who is told of commits.
-#[derive(Default)]
-struct Told(OnceLock<Tail>);
 
 /// What holds for each channel.
 #[derive(Debug, Clone)]
@@ -281,7 +281,7 @@ impl ChannelStore for Disk {
     }
 
     fn follow(&self, tail: Tail) {
-        assert!(self.shared.tail.0.set(tail).is_ok(), "a store has one tail");
+        self.shared.tail.set(tail);
     }
 
     fn head(&self) -> Seq {
@@ -375,20 +375,6 @@ impl ChannelStore for Disk {
         Box::pin(async {
             outcome.await.unwrap_or_else(|_| Err(io::Error::other("the thread that writes has ended")))
         })
-    }
-}
-
-impl Told {
-    fn tell(&self, chunk: &Arc<super::chunk::Chunk>) {
-        if let Some(tail) = self.0.get() {
-            tail(chunk);
-        }
-    }
-}
-
-impl std::fmt::Debug for Told {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("Told").field(&self.0.get().is_some()).finish()
     }
 }
 
