@@ -6,6 +6,7 @@
 mod alive;
 mod attacks;
 mod bad_input;
+mod bad_requests;
 mod browser;
 mod channels;
 mod conformance;

@@ -184,6 +184,27 @@ fn payload_len(header: &[u8]) -> Result<u64, Violation> {
     if length < least || length >> 63 != 0 { Err(Violation::Length) } else { Ok(length) }
 }
 
+/// A frame as a peer would write it, masked by a key or not, right or wrong.
+#[cfg(test)]
+pub(super) fn written(first: u8, payload: &[u8], key: Option<[u8; 4]>) -> Vec<u8> {
+    let mut bytes = vec![first];
+    let masked = if key.is_some() { 0x80 } else { 0 };
+    match payload.len() {
+        short @ 0..=125 => bytes.push(masked | short as u8),
+        middle @ 126..=0xffff => {
+            bytes.push(masked | 126);
+            bytes.extend((middle as u16).to_be_bytes());
+        }
+        long => {
+            bytes.push(masked | 127);
+            bytes.extend((long as u64).to_be_bytes());
+        }
+    }
+    let key = key.inspect(|key| bytes.extend(key)).unwrap_or_default();
+    bytes.extend(payload.iter().zip(key.iter().cycle()).map(|(byte, key)| byte ^ key));
+    bytes
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

@@ -136,27 +136,7 @@ fn close_code(header: &[u8], length: usize) -> u16 {
 mod tests {
     use proptest::prelude::*;
 
-    use super::*;
-
-    /// A frame, masked by a key or not.
-    fn frame(first: u8, payload: &[u8], key: Option<[u8; 4]>) -> Vec<u8> {
-        let masked = if key.is_some() { MASKED } else { 0 };
-        let mut bytes = vec![first];
-        match payload.len() {
-            short @ 0..=125 => bytes.push(masked | short as u8),
-            middle @ 126..=0xffff => {
-                bytes.push(masked | 126);
-                bytes.extend((middle as u16).to_be_bytes());
-            }
-            long => {
-                bytes.push(masked | 127);
-                bytes.extend((long as u64).to_be_bytes());
-            }
-        }
-        let key = key.inspect(|key| bytes.extend(key)).unwrap_or_default();
-        bytes.extend(payload.iter().zip(key.iter().cycle()).map(|(byte, key)| byte ^ key));
-        bytes
-    }
+    use super::{super::frame::written as frame, *};
 
     proptest! {
         #[test]

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use tests::{
     frames::FrameClient,
+    relay::TestRelay,
     upstream::{Upstream, server_frame},
     within,
 };
@@ -67,54 +68,48 @@ pub(super) async fn read_copies(stream: &mut TcpStream, piece: &[u8], count: u64
     }
 }
 
+/// A relay with a route that is governed in this way, and both ends of a connection through it.
+async fn connected(way: &str) -> (TestRelay, TcpStream, TcpStream) {
+    let upstream = Upstream::start().await;
+    let relay = relay_to(upstream.address(), way).await;
+    let (client, peer) = tokio::join!(FrameClient::connect(relay.address(), "/app"), upstream.upgraded());
+    (relay, client.into_stream(), peer.into_stream())
+}
+
+/// Whoever does not read holds the other end back; it goes on when that reads, and nothing is missing.
+async fn holds_back(relay: &TestRelay, from: &mut TcpStream, to: &mut TcpStream, piece: &[u8]) {
+    let before = relay.rss();
+    let taken = write_until_held(from, piece).await;
+    let grown = relay.rss().saturating_sub(before);
+    assert!(grown < MOST, "{grown} bytes of memory for an end that does not read");
+    // What is left of the last piece comes along.
+    let rest = piece.len() as u64 - taken % piece.len() as u64;
+    let tail = &piece[piece.len() - rest as usize..];
+    let (written, ()) = tokio::join!(from.write_all(tail), read_copies(to, piece, taken + rest));
+    written.unwrap();
+}
+
 #[tokio::test]
 async fn a_client_that_does_not_read_holds_the_upstream_back() {
     for way in WAYS {
-        let upstream = Upstream::start().await;
-        let relay = relay_to(upstream.address(), way).await;
-        let (client, peer) = tokio::join!(FrameClient::connect(relay.address(), "/app"), upstream.upgraded());
-        let (mut client, mut peer) = (client.into_stream(), peer.into_stream());
-        let before = relay.rss();
-        let piece = server_frame(super::BINARY, &vec![b'x'; PIECE]);
-        let taken = write_until_held(&mut peer, &piece).await;
-        let grown = relay.rss().saturating_sub(before);
-        assert!(grown < MOST, "{grown} bytes of memory for a client that does not read");
-        // It goes on when it reads, and nothing is missing. What is left of the last piece comes along.
-        let rest = piece.len() as u64 - taken % piece.len() as u64;
-        let tail = &piece[piece.len() - rest as usize..];
-        let (written, ()) =
-            tokio::join!(peer.write_all(tail), read_copies(&mut client, &piece, taken + rest));
-        written.unwrap();
+        let (relay, mut client, mut peer) = connected(way).await;
+        holds_back(&relay, &mut peer, &mut client, &server_frame(super::BINARY, &vec![b'x'; PIECE])).await;
     }
 }
 
 #[tokio::test]
 async fn an_upstream_that_does_not_read_holds_the_client_back() {
     for way in WAYS {
-        let upstream = Upstream::start().await;
-        let relay = relay_to(upstream.address(), way).await;
-        let (client, peer) = tokio::join!(FrameClient::connect(relay.address(), "/app"), upstream.upgraded());
-        let (mut client, mut peer) = (client.into_stream(), peer.into_stream());
-        let before = relay.rss();
+        let (relay, mut client, mut peer) = connected(way).await;
         let piece = tests::frames::frame(super::BINARY, &vec![b'x'; PIECE]);
-        let taken = write_until_held(&mut client, &piece).await;
-        let grown = relay.rss().saturating_sub(before);
-        assert!(grown < MOST, "{grown} bytes of memory for an upstream that does not read");
-        let rest = piece.len() as u64 - taken % piece.len() as u64;
-        let tail = &piece[piece.len() - rest as usize..];
-        let (written, ()) =
-            tokio::join!(client.write_all(tail), read_copies(&mut peer, &piece, taken + rest));
-        written.unwrap();
+        holds_back(&relay, &mut client, &mut peer, &piece).await;
     }
 }
 
 #[tokio::test]
 async fn one_direction_that_is_held_back_does_not_hold_the_other() {
     for way in WAYS {
-        let upstream = Upstream::start().await;
-        let relay = relay_to(upstream.address(), way).await;
-        let (client, peer) = tokio::join!(FrameClient::connect(relay.address(), "/app"), upstream.upgraded());
-        let (mut client, mut peer) = (client.into_stream(), peer.into_stream());
+        let (_relay, mut client, mut peer) = connected(way).await;
         let down = server_frame(super::BINARY, &vec![b'x'; PIECE]);
         let taken = write_until_held(&mut peer, &down).await;
         assert!(taken > 0);
@@ -135,7 +130,7 @@ async fn who_reads_nothing_for_the_idle_time_is_given_up() {
             "[gateway]\nidle_timeout = \"300ms\"\n[timeouts]\nclose = \"100ms\"\n{}",
             super::app(upstream.address(), way)
         );
-        let relay = tests::relay::TestRelay::with_config(&config, &[]).await;
+        let relay = TestRelay::with_config(&config, &[]).await;
         let (client, peer) = tokio::join!(FrameClient::connect(relay.address(), "/app"), upstream.upgraded());
         let (_client, mut peer) = (client.into_stream(), peer.into_stream());
         let piece = server_frame(super::BINARY, &vec![b'x'; PIECE]);
@@ -154,7 +149,7 @@ async fn a_connection_that_is_held_back_holds_no_other() {
         super::app(upstream.address(), ""),
         echo.address()
     );
-    let relay = tests::relay::TestRelay::with_config(&config, &[]).await;
+    let relay = TestRelay::with_config(&config, &[]).await;
     let (client, peer) = tokio::join!(FrameClient::connect(relay.address(), "/app"), upstream.upgraded());
     let (_client, mut peer) = (client.into_stream(), peer.into_stream());
     let mut other = FrameClient::connect(relay.address(), "/echo").await;

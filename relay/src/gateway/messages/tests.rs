@@ -5,30 +5,10 @@ use std::sync::Arc;
 use proptest::prelude::*;
 
 use super::*;
-use crate::gateway::rules::Closing;
+use crate::gateway::{frame::written as frame, rules::Closing};
 
 const KEY: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
 const LIMIT: usize = 100_000;
-
-/// A frame, masked by a key or not.
-fn frame(first: u8, payload: &[u8], key: Option<[u8; 4]>) -> Vec<u8> {
-    let mut bytes = vec![first];
-    let masked = if key.is_some() { 0x80 } else { 0 };
-    match payload.len() {
-        short @ 0..=125 => bytes.push(masked | short as u8),
-        middle @ 126..=0xffff => {
-            bytes.push(masked | 126);
-            bytes.extend((middle as u16).to_be_bytes());
-        }
-        long => {
-            bytes.push(masked | 127);
-            bytes.extend((long as u64).to_be_bytes());
-        }
-    }
-    let key = key.inspect(|key| bytes.extend(key)).unwrap_or_default();
-    bytes.extend(payload.iter().zip(key.iter().cycle()).map(|(byte, key)| byte ^ key));
-    bytes
-}
 
 /// What both sides are told where a rule made too much of a message.
 const GROWN: &str = "a rule made a message longer than is allowed here";
