@@ -198,7 +198,7 @@ async fn a_second_signal_ends_a_relay_at_once_though_its_disk_does_not_answer() 
     relay.signal(Signal::Term).await;
     relay.notes("stopping").await;
     relay.signal(Signal::Term).await;
-    strace.sees("exit_group(143)").await;
+    strace.sees("exit_group(143").await;
     // It holds a thread that it delays even then.
     drop(strace);
     assert_eq!(relay.finish().await.code, Some(143));
