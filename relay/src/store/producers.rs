@@ -142,7 +142,8 @@ impl Producers {
         let claim = Claim { producer: id, epoch, number: self.claims };
         let unknown = || Producer { claim, held: false, keep: 0, last_time: time, stored: HashMap::new() };
         let producer = self.known.entry(id).or_insert_with(unknown);
-        producer.claim = claim;
+        // In a log the last message of one that was fenced may stand behind the claim of who fenced it.
+        producer.claim = Claim { epoch: epoch.max(producer.claim.epoch), ..claim };
         producer.keep = keep.unwrap_or(producer.keep);
         producer.last_time = producer.last_time.max(time);
     }

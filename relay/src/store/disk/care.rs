@@ -224,10 +224,7 @@ impl Caring {
 
     fn remove(&self, number: u64) -> io::Result<()> {
         self.shared.volume.remove(&segment::file_name(number))?;
-        match self.shared.volume.remove(&index::file_name(number)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            _ => Ok(()),
-        }
+        volume::remove_if_there(&*self.shared.volume, &index::file_name(number))
     }
 
     /// Writes one segment with what is kept of neighbours, in their order, in place of the first of them.

@@ -44,6 +44,8 @@ pub(super) struct Channel {
     pub(super) crashes: Vec<Crash>,
     /// It went for being idle.
     pub(super) retired: bool,
+    /// Chunks that have a place and are not committed yet: it stays until they are, or did not come to be.
+    pub(super) planned: u32,
 }
 
 /// Nobody knows whether there were messages of a channel behind its last one then and up to `through`.
@@ -75,6 +77,7 @@ impl Channel {
             first_time: None,
             crashes: Vec::new(),
             retired: false,
+            planned: 0,
         }
     }
 

@@ -59,6 +59,7 @@ impl Writer {
         }
         let receipt = Receipt { first: place.first, last: chunk.last() };
         let durability = channel.durability;
+        channel.planned += 1;
         group.chunks.push(Planned { id, chunk, stamp: batch.stamp, durability, record: None });
         Ok(receipt)
     }

@@ -66,7 +66,7 @@ pub(super) fn repair_volume(volume: &dyn Volume) -> Result<Report, OpenError> {
     if !found.has_losses() {
         for finding in &found.findings {
             if let Finding::Derived { file } = finding {
-                remove_if_there(volume, file)?;
+                volume::remove_if_there(volume, file)?;
             }
         }
         let _ = write!(text, "{}: nothing that was stored is lost; the epoch stays", summary(&found));
@@ -108,13 +108,6 @@ fn summary(found: &Examination) -> String {
     format!("{segments} segments, {messages} messages of {channels} channels, epoch {epoch}")
 }
 
-fn remove_if_there(volume: &dyn Volume, name: &str) -> io::Result<()> {
-    match volume.remove(name) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    }
-}
-
 /// Writes every segment anew from its whole records, with each channel linked to what there is of it, and a checkpoint
 /// behind them; which were set aside.
 fn rewrite(volume: &dyn Volume, found: &Examination) -> Result<Vec<String>, OpenError> {
@@ -144,7 +137,7 @@ fn rewrite(volume: &dyn Volume, found: &Examination) -> Result<Vec<String>, Open
             volume.rename(&name, &format!("{name}{SET_ASIDE}"))?;
             aside.push(name.clone());
         }
-        remove_if_there(volume, &index::file_name(segment.number))?;
+        volume::remove_if_there(volume, &index::file_name(segment.number))?;
         volume.rename(&draft, &name)?;
         volume.sync_names()?;
         end = At { segment: segment.number, offset: writing.end, tip: writing.tip, clean: true };

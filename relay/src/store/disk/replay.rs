@@ -1,7 +1,7 @@
 //! The state as the records of a log change it: from a checkpoint on when it is opened, from its beginning when it is
 //! repaired; and what a run that ended without a word may have cost.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use bytes::BufMut as _;
 use shared::{ChannelId, Seq};
@@ -71,7 +71,11 @@ impl Replay {
     /// A channel has that number.
     fn name(&self, state: &mut State, id: u32, name: ChannelId, volatile: bool) {
         state.next_id = state.next_id.max(id + 1);
-        state.ids.insert(name.clone(), id);
+        // One of the same name was forgotten before it came back.
+        let forgotten = state.ids.insert(name.clone(), id).filter(|before| *before != id);
+        if let Some(forgotten) = forgotten.and_then(|before| state.channels.remove(&before)) {
+            state.gone_through.remove(&forgotten.gone_through);
+        }
         let durability = Self::durability(volatile);
         let channel = state.channels.entry(id);
         channel.or_insert_with(|| Channel::new(name, durability, EVERYTHING)).durability = durability;
@@ -133,7 +137,9 @@ impl Rebuilt {
         let checkpoint = found.checkpoint.clone().unwrap_or_default();
         let at = checkpoint.at;
         let replay = Replay::begin(checkpoint, &mut state, &mut producers, 0);
-        for (id, name) in &found.names {
+        // Of the same name the one that came last.
+        let names: BTreeMap<_, _> = found.names.iter().collect();
+        for (id, name) in names {
             replay.name(&mut state, *id, name.clone(), false);
         }
         Self { state, producers, replay, at }

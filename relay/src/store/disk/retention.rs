@@ -217,7 +217,7 @@ impl State {
         for id in ids {
             let Some(channel) = self.channels.get(&id) else { continue };
             let (age, idle) = (channel.retention.age, channel.is_idle(now, self.limits.idle));
-            if idle && !channel.retired {
+            if idle && !channel.retired && channel.planned == 0 {
                 while self.channels.get(&id).is_some_and(|channel| channel.first != Seq::ZERO) {
                     self.let_go(id)?;
                 }
@@ -245,8 +245,11 @@ impl State {
         }
         let (_, newest, _) = lasts.select_nth_unstable(excess - 1);
         let newest = *newest;
-        for (_, channel) in self.channels.extract_if(|_, channel| channel.retired && channel.last <= newest) {
-            self.ids.remove(&channel.name);
+        for (id, channel) in self.channels.extract_if(|_, channel| channel.retired && channel.last <= newest)
+        {
+            if self.ids.get(&channel.name) == Some(&id) {
+                self.ids.remove(&channel.name);
+            }
             self.gone_through.remove(&channel.gone_through);
         }
     }

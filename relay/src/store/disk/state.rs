@@ -191,7 +191,10 @@ impl State {
 
     /// A committed chunk, and where its record is, if it has one.
     pub(super) fn commit(&mut self, id: u32, chunk: &Arc<Chunk>, record: Option<(Header, u32, u32)>) {
-        let Some(channel) = self.channels.get_mut(&id) else { return };
+        let Some(channel) = self.channels.get_mut(&id) else {
+            unreachable!("it stays while something is planned")
+        };
+        channel.planned -= 1;
         let cost = match &record {
             Some((header, offset, length)) => {
                 self.active.index.add(header, *offset, *length);

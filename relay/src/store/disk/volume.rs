@@ -78,6 +78,14 @@ pub(super) fn read(volume: &dyn Volume, name: &str) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
+/// Removes a file, if it is there.
+pub(super) fn remove_if_there(volume: &dyn Volume, name: &str) -> io::Result<()> {
+    match volume.remove(name) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
 /// Replaces a file as a whole: after any crash it is the old one or the new one, and the new one once this is done.
 pub(super) fn replace(volume: &dyn Volume, name: &str, bytes: &[u8]) -> io::Result<()> {
     let draft = format!("{name}{DRAFT}");
@@ -95,19 +103,21 @@ pub(super) const DRAFT: &str = ".new";
 #[derive(Debug)]
 pub(super) struct Directory {
     path: PathBuf,
+    /// Its own, so that names can be synced when no more files can be opened.
+    names: File,
 }
 
 impl Directory {
     /// A directory; it is created if it is not there.
     pub(super) fn open(path: &Path) -> io::Result<Self> {
         fs::create_dir_all(path)?;
-        Ok(Self { path: path.to_owned() })
+        Self::existing(path)
     }
 
     /// A directory that is there.
     pub(super) fn existing(path: &Path) -> io::Result<Self> {
         fs::read_dir(path)?;
-        Ok(Self { path: path.to_owned() })
+        Ok(Self { path: path.to_owned(), names: File::open(path)? })
     }
 
     /// Keeps other processes out for as long as the answer lives; none if another one is there.
@@ -155,7 +165,7 @@ impl Volume for Directory {
     }
 
     fn sync_names(&self) -> io::Result<()> {
-        File::open(&self.path)?.sync_all()
+        self.names.sync_all()
     }
 }
 

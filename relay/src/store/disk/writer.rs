@@ -21,7 +21,7 @@ use super::{
     record::{self, Header, Sort},
     segment::{self, START, Segment},
     state::{Active, Sealed, State},
-    volume,
+    volume::{self, Blob, Volume},
 };
 use crate::store::{Durability, Refused, producers::Producers};
 
@@ -69,6 +69,7 @@ impl Writer {
                         let _ = closed.send(outcome);
                         return self.refuse_all();
                     }
+                    self.flush_what_is_due();
                 }
                 Taken::Nothing => self.rest(),
                 Taken::End => return,
@@ -237,6 +238,13 @@ impl Writer {
         for (stamp, channel, before) in group.undo.drain(..).rev() {
             self.producers.restore(&stamp, &channel, before);
         }
+        let mut state = self.shared.state();
+        for planned in &group.chunks {
+            if let Some(channel) = state.channels.get_mut(&planned.id) {
+                channel.planned -= 1;
+            }
+        }
+        drop(state);
         let refused = Refused::Unavailable { retry: self.shared.settings.retry };
         for reply in &mut group.replies {
             reply.refuse(refused, &mut self.producers);
@@ -268,10 +276,16 @@ impl Writer {
             (self.flush, self.log.noted) = (None, self.log.synced);
             return;
         }
-        if self.flush.is_some_and(|until| until <= Instant::now()) {
-            let _ = self.sync();
-        } else if self.flush.is_none() && self.log.noted < self.log.synced {
+        self.flush_what_is_due();
+        if self.flush.is_none() && self.log.noted < self.log.synced {
             self.log.note();
+        }
+    }
+
+    /// Brings to the disk what has to be there by now.
+    fn flush_what_is_due(&mut self) {
+        if self.failed.is_none() && self.flush.is_some_and(|until| until <= Instant::now()) {
+            let _ = self.sync();
         }
     }
 
@@ -282,9 +296,16 @@ impl Writer {
         }
         let number = self.log.number + 1;
         let directory = &*self.shared.volume;
-        let blob = segment::create(directory, &segment::file_name(number), number, number)?;
-        blob.sync()?;
-        directory.sync_names()?;
+        let blob = match begin(directory, number) {
+            Ok(blob) => blob,
+            Err(error) => {
+                // The segment that is written on has to be the last one, after any crash.
+                if let Err(error) = give_up(directory, number) {
+                    self.fail(&error);
+                }
+                return Err(error);
+            }
+        };
         let shared = Arc::clone(&self.shared);
         let mut state = shared.state();
         let active = Active::after(&state.active, number, Arc::clone(&blob));
@@ -365,4 +386,18 @@ impl Writer {
             }
         }
     }
+}
+
+/// Begins a segment, which is there after any crash.
+fn begin(directory: &dyn Volume, number: u64) -> io::Result<Arc<dyn Blob>> {
+    let blob = segment::create(directory, &segment::file_name(number), number, number)?;
+    blob.sync()?;
+    directory.sync_names()?;
+    Ok(blob)
+}
+
+/// Removes what there is of a segment that was not begun, so that it is not there after any crash.
+fn give_up(directory: &dyn Volume, number: u64) -> io::Result<()> {
+    volume::remove_if_there(directory, &segment::file_name(number))?;
+    directory.sync_names()
 }

@@ -1,8 +1,10 @@
 //! Laws of the engine that others need not keep.
 
+mod busy;
 mod clock;
 mod damage;
 mod forgetful;
+mod gated;
 mod power;
 
 use std::{
