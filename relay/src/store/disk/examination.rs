@@ -1,7 +1,7 @@
 //! Looking at every byte of a log: what is whole, what is not, and which messages that costs.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     fmt, io,
     sync::Arc,
 };
@@ -27,6 +27,8 @@ pub(super) struct Examination {
     pub(super) channels: BTreeMap<u32, Seen>,
     /// Up to where retention let go, as the checkpoint knows it.
     gone: HashMap<u32, Seq>,
+    /// How many messages that were, of channels that a crash costs nothing.
+    begins: HashMap<u32, u64>,
     pub(super) messages: u64,
     pub(super) findings: Vec<Finding>,
 }
@@ -49,6 +51,8 @@ pub(super) struct Seen {
     pub(super) last: Seq,
     /// How many messages it had up to there.
     pub(super) messages: u64,
+    /// The last message before its first chunk here, and how many those were.
+    pub(super) before: (Seq, u64),
 }
 
 /// Something that is not as it should be.
@@ -59,7 +63,7 @@ pub(super) enum Finding {
     /// It can be made anew without a loss.
     Derived { file: String },
     /// It is needed and not there, or not what was written.
-    Missing { file: &'static str },
+    Missing { file: String },
     /// Bytes that are not what was written.
     Damaged { file: String, from: u32, to: u64 },
     /// These messages of a channel are not there.
@@ -117,7 +121,7 @@ impl Examination {
     pub(super) fn of(volume: &dyn Volume) -> io::Result<Self> {
         let mut all = Self { identity: Identity::load(volume)?, ..Self::default() };
         if all.identity.is_none() {
-            all.findings.push(Finding::Missing { file: super::identity::NAME });
+            all.findings.push(Finding::Missing { file: super::identity::NAME.into() });
         }
         if all.identity.is_some_and(|identity| identity.version > VERSION) {
             return Ok(all);
@@ -128,8 +132,10 @@ impl Examination {
                 let names = checkpoint.channels.iter().map(|(id, known)| (*id, known.name.clone()));
                 all.names.extend(names);
                 all.gone = checkpoint.channels.iter().map(|(id, known)| (*id, known.gone_through)).collect();
+                let firm = checkpoint.channels.iter().filter(|(_, known)| !known.volatile);
+                all.begins = firm.map(|(id, known)| (*id, known.gone)).collect();
             }
-            None => all.findings.push(Finding::Missing { file: super::checkpoint::NAME }),
+            None => all.findings.push(Finding::Missing { file: super::checkpoint::NAME.into() }),
         }
         let names = volume.list()?;
         let mut numbers: Vec<u64> = names.iter().filter_map(|name| segment::number_of(name)).collect();
@@ -140,9 +146,25 @@ impl Examination {
                 covered = all.examine(volume, *number, at + 1 == numbers.len())?.max(*number);
             }
         }
+        all.look_for_segments();
         all.name_the_unnamed();
         all.compare_with_checkpoint();
         Ok(all)
+    }
+
+    /// Segments that have to be there, as the checkpoint knows it.
+    fn look_for_segments(&mut self) {
+        let Some(checkpoint) = &self.checkpoint else { return };
+        let newest = self.segments.last().map_or(0, |segment| segment.through);
+        let there = |number: &u64| {
+            self.segments.iter().any(|segment| (segment.number..=segment.through).contains(number))
+        };
+        let behind = checkpoint.at.segment..=newest.max(checkpoint.at.segment);
+        let needed = checkpoint.segments.iter().copied().chain(behind);
+        let missing: BTreeSet<u64> = needed.filter(|number| !there(number)).collect();
+        let findings =
+            missing.into_iter().map(|number| Finding::Missing { file: segment::file_name(number) });
+        self.findings.extend(findings);
     }
 
     /// Looks at a segment; up to which number it stands.
@@ -230,12 +252,15 @@ impl Examination {
         self.messages += u64::from(header.count);
         let seen = self.channels.entry(header.channel).or_default();
         let known = seen.messages > 0 || seen.last > Seq::ZERO;
-        let (last, count) = (seen.last, header.ordinal.saturating_sub(seen.messages));
-        *seen = Seen { last: header.last(), messages: header.ordinal + u64::from(header.count) };
+        let begins = self.begins.get(&header.channel).copied().filter(|_| !known);
+        let count = header.ordinal.saturating_sub(begins.unwrap_or(seen.messages));
+        let last = seen.last;
+        let before = if known { seen.before } else { (header.prev, header.ordinal) };
+        *seen = Seen { last: header.last(), messages: header.ordinal + u64::from(header.count), before };
         // What retention let go may be gone in any places.
         let gone = self.gone.get(&header.channel).copied().unwrap_or(Seq::ZERO);
-        if known && header.prev > last.max(gone) && count > 0 {
-            self.lose(header.channel, count, last, Some(header.first));
+        if (known || begins.is_some()) && header.prev > last.max(gone) && count > 0 {
+            self.lose(header.channel, count, if known { last } else { gone }, Some(header.first));
         }
     }
 
@@ -264,11 +289,11 @@ impl Examination {
         let Some(checkpoint) = &self.checkpoint else { return };
         let ends = checkpoint.channels.iter().filter_map(|(id, known)| {
             let kept = known.last > known.gone_through;
-            let seen = self
-                .channels
-                .get(id)
-                .copied()
-                .unwrap_or(Seen { last: known.gone_through, messages: known.gone });
+            let seen = self.channels.get(id).copied().unwrap_or(Seen {
+                last: known.gone_through,
+                messages: known.gone,
+                ..Seen::default()
+            });
             (kept && known.messages > seen.messages).then(|| (*id, known.messages - seen.messages, seen.last))
         });
         for (id, count, after) in ends.collect::<Vec<_>>() {

@@ -72,12 +72,13 @@ pub(super) fn repair_volume(volume: &dyn Volume) -> Result<Report, OpenError> {
         let _ = write!(text, "{}: nothing that was stored is lost; the epoch stays", summary(&found));
         return Ok(Report { text, sound: true });
     }
+    // First of all: whatever becomes of the rest, nobody takes what is left for everything.
+    let identity = Identity::new();
+    identity.write(volume)?;
     let aside = rewrite(volume, &found)?;
     for file in aside {
         let _ = writeln!(text, "{file}: is now {file}{SET_ASIDE}; what was whole of it is in a new {file}");
     }
-    let identity = Identity::new();
-    identity.write(volume)?;
     let _ = write!(
         text,
         "{}: repaired; the new epoch is {}, and receivers of the old one are told",
@@ -134,7 +135,10 @@ fn rewrite(volume: &dyn Volume, found: &Examination) -> Result<Vec<String>, Open
         }
         blob.sync()?;
         if segment.damaged {
-            volume.rename(&name, &format!("{name}{SET_ASIDE}"))?;
+            // Its own name is not without a file at any moment.
+            let set_aside = format!("{name}{SET_ASIDE}");
+            volume::remove_if_there(volume, &set_aside)?;
+            volume.link(&name, &set_aside)?;
             aside.push(name.clone());
         }
         volume::remove_if_there(volume, &index::file_name(segment.number))?;

@@ -156,7 +156,12 @@ impl Rebuilt {
     pub(super) fn checkpoint(mut self, end: At, found: &Examination) -> Vec<u8> {
         for (id, channel) in &mut self.state.channels {
             match found.channels.get(id) {
-                Some(seen) => (channel.last, channel.messages) = (seen.last, seen.messages),
+                Some(seen) => {
+                    (channel.last, channel.messages) = (seen.last, seen.messages);
+                    if seen.before.0 > channel.gone_through {
+                        (channel.gone_through, channel.gone) = seen.before;
+                    }
+                }
                 None => (channel.gone_through, channel.gone) = (channel.last, channel.messages),
             }
             channel.crashes.clear();

@@ -20,6 +20,8 @@ pub(super) trait Volume: Debug + Send + Sync {
     fn create(&self, name: &str) -> io::Result<Arc<dyn Blob>>;
     /// A file that is there, to be read and, if it can be, written.
     fn open(&self, name: &str) -> io::Result<Arc<dyn Blob>>;
+    /// Gives a file one more name, which no file has.
+    fn link(&self, from: &str, to: &str) -> io::Result<()>;
     /// Gives a file another name, which it takes from another file.
     fn rename(&self, from: &str, to: &str) -> io::Result<()>;
     /// Removes a file.
@@ -154,6 +156,10 @@ impl Volume for Directory {
         let path = self.path.join(name);
         let file = OpenOptions::new().read(true).write(true).open(&path);
         Ok(Arc::new(file.or_else(|_| File::open(&path))?))
+    }
+
+    fn link(&self, from: &str, to: &str) -> io::Result<()> {
+        fs::hard_link(self.path.join(from), self.path.join(to))
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {

@@ -100,6 +100,50 @@ fn a_segment_that_is_gone_is_noticed_though_it_is_an_old_one() {
 }
 
 #[test]
+fn a_segment_that_is_gone_is_told_of_and_repair_leads_back() {
+    runtime().block_on(async {
+        let disk = filled(60, true).await;
+        disk.remove("000000000001.log").unwrap();
+        assert!(Rig::open(disk.after_kill(), None).is_err());
+        let found = Examination::of(&disk).unwrap();
+        assert!(found.has_losses(), "{:?}", found.findings);
+        let report = repair_volume(&disk).unwrap();
+        assert!(report.text.contains("000000000001.log: is not there"), "{}", report.text);
+        assert!(report.text.contains("lost: "), "{}", report.text);
+        let rig = Rig::open(disk, None).unwrap();
+        let (messages, holes) = rig.read("**", Seq::ZERO).await;
+        assert!(!messages.is_empty() && holes.len() == 2, "{holes:?}");
+    });
+}
+
+#[test]
+fn a_repair_that_is_killed_never_leaves_the_epoch_with_a_loss_and_always_a_way_on() {
+    runtime().block_on(async {
+        for dies_after in 0..70 {
+            let disk = filled(60, true).await;
+            let before = Rig::open(disk.clone(), None).unwrap();
+            let (messages, epoch) = (before.read("**", Seq::ZERO).await.0, before.store.epoch());
+            before.store.close().await.unwrap();
+            drop(before);
+            let name = "000000000001.log";
+            let at = disk.bytes(name).windows(10).position(|window| window == b"message 16").unwrap();
+            disk.flip(name, at);
+            disk.set_faults(Faults { dies_after: Some(dies_after), ..Faults::default() });
+            let _ = repair_volume(&disk);
+            let disk = disk.after_kill();
+            // What one does then: a start, and where it asks for that, another repair.
+            let found = Examination::of(&disk).unwrap();
+            if found.has_losses() || Rig::open(disk.after_kill(), None).is_err() {
+                repair_volume(&disk).unwrap();
+            }
+            let rig = Rig::open(disk, None).unwrap();
+            let after = rig.read("**", Seq::ZERO).await.0;
+            assert!(after.len() == messages.len() || rig.store.epoch() != epoch, "after {dies_after}");
+        }
+    });
+}
+
+#[test]
 fn damage_to_what_was_confirmed_is_told_from_what_was_being_written() {
     runtime().block_on(async {
         let disk = filled(9, false).await;

@@ -191,6 +191,14 @@ impl Volume for Forgetful {
         Ok(Arc::new(Open { disk: self.clone(), file }))
     }
 
+    fn link(&self, from: &str, to: &str) -> io::Result<()> {
+        let mut platter = self.platter();
+        platter.act()?;
+        let file = *platter.names.get(from).ok_or_else(not_found)?;
+        platter.rename(Renaming::Set(to.to_owned(), file));
+        Ok(())
+    }
+
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         let mut platter = self.platter();
         platter.act()?;

@@ -114,6 +114,10 @@ impl Volume for Gated {
         Ok(self.gated(name, self.disk.open(name)?))
     }
 
+    fn link(&self, from: &str, to: &str) -> io::Result<()> {
+        self.disk.link(from, to)
+    }
+
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         self.disk.rename(from, to)
     }
