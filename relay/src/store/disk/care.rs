@@ -15,6 +15,7 @@ use super::{
     index::{self, Index, Of},
     queue::{Queue, Work},
     record::{self, Context, HEADER, Sort},
+    reserve,
     segment::{self, START, Segment},
     state::{Sealed, State},
     volume,
@@ -23,10 +24,6 @@ use super::{
 /// So many neighbours are made one, if all of them together are no more than half of a segment. The short logs of tests
 /// have such ones too.
 const NEIGHBOURS: usize = if cfg!(test) { 2 } else { 8 };
-/// A file that holds room: on a full disk it is given up, since to free space a checkpoint has to be written first.
-const RESERVE: &str = "reserve";
-/// Bytes of it at least.
-const RESERVED: usize = 256 * 1024;
 /// Bytes that are written at a time.
 const PIECE: usize = 1 << 20;
 
@@ -55,8 +52,6 @@ pub(super) struct Caring {
     gone: HashMap<u32, Seq>,
     /// Bytes of the last checkpoint.
     size: usize,
-    /// The reserve is there.
-    reserved: bool,
     /// Sealed segments that have no index beside them yet.
     unindexed: BTreeSet<u64>,
     /// Segments that can't be read: they stay as they are.
@@ -72,14 +67,13 @@ impl Caring {
             checkpointed: 0,
             gone: HashMap::new(),
             size: 0,
-            reserved: false,
             unindexed: BTreeSet::new(),
             damaged: BTreeSet::new(),
         }
     }
 
     pub(super) fn run(mut self, tasks: &mpsc::Receiver<Care>) {
-        self.keep_reserve();
+        reserve::keep(&*self.shared.volume, self.size);
         while let Ok(care) = tasks.recv() {
             let outcome = match care {
                 Care::Sealed { number, checkpoint } => {
@@ -108,45 +102,14 @@ impl Caring {
     /// reserve.
     fn give_back(&mut self, checkpoint: Saved) -> io::Result<()> {
         self.size = checkpoint.bytes.len();
-        let outcome = match self.save(&checkpoint) {
-            Err(error) if error.kind() == io::ErrorKind::StorageFull && self.give_reserve_up() => {
-                self.save(&checkpoint)
-            }
-            outcome => outcome,
-        };
-        outcome?;
+        let shared = Arc::clone(&self.shared);
+        let volume = &*shared.volume;
+        reserve::with(volume, || volume::replace(volume, checkpoint::NAME, &checkpoint.bytes))?;
         self.checkpointed = self.checkpointed.max(checkpoint.segment);
         self.gone = checkpoint.gone;
-        let outcome = match self.reclaim() {
-            Err(error) if error.kind() == io::ErrorKind::StorageFull && self.give_reserve_up() => {
-                self.reclaim()
-            }
-            outcome => outcome,
-        };
-        self.keep_reserve();
+        let outcome = reserve::with(volume, || self.reclaim());
+        reserve::keep(volume, self.size);
         outcome
-    }
-
-    /// Whether there was a reserve.
-    fn give_reserve_up(&mut self) -> bool {
-        std::mem::take(&mut self.reserved) && self.shared.volume.remove(RESERVE).is_ok()
-    }
-
-    /// Holds room for two checkpoints. Where there is none it can't be helped now.
-    fn keep_reserve(&mut self) {
-        if self.reserved {
-            return;
-        }
-        let bytes = vec![0; RESERVED.max(2 * self.size)];
-        let held = self
-            .shared
-            .volume
-            .create(RESERVE)
-            .and_then(|blob| blob.write_at(&bytes, 0).and_then(|()| blob.sync()));
-        self.reserved = held.is_ok();
-        if !self.reserved {
-            let _ = self.shared.volume.remove(RESERVE);
-        }
     }
 
     /// Writes the indices that are not there yet.
@@ -172,10 +135,6 @@ impl Caring {
             }
         }
         Ok(())
-    }
-
-    fn save(&self, checkpoint: &Saved) -> io::Result<()> {
-        volume::replace(&*self.shared.volume, checkpoint::NAME, &checkpoint.bytes)
     }
 
     fn write_index(&self, index: &Index, of: Of) -> io::Result<Index> {

@@ -29,6 +29,7 @@ mod reading;
 mod record;
 mod repair;
 mod replay;
+mod reserve;
 mod retention;
 mod segment;
 mod state;

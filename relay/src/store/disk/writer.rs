@@ -19,6 +19,7 @@ use super::{
     group::{Group, Planned, Reply},
     queue::{Queue, Taken, Work},
     record::{self, Header, Sort},
+    reserve,
     segment::{self, START, Segment},
     state::{Active, Sealed, State},
     volume::{self, Blob, Volume},
@@ -366,7 +367,8 @@ impl Writer {
             let _ = ended.recv();
         }
         let checkpoint = self.checkpoint(&self.shared.state(), true);
-        volume::replace(&*self.shared.volume, checkpoint::NAME, &checkpoint.bytes)
+        let volume = &*self.shared.volume;
+        reserve::with(volume, || volume::replace(volume, checkpoint::NAME, &checkpoint.bytes))
     }
 
     /// Nothing is stored any more.

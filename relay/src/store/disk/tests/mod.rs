@@ -4,6 +4,7 @@ mod busy;
 mod clock;
 mod damage;
 mod forgetful;
+mod full;
 mod gated;
 mod power;
 
