@@ -359,7 +359,7 @@ impl ChannelStore for Disk {
 
     fn trim(&self, now: u64) -> Done<'_> {
         self.queue.push(Work::Expire(now));
-        let trimmed = self.with_files(move |shared| shared.state().trim(now));
+        let trimmed = self.with_files(move |shared| shared.trim(now));
         Box::pin(async move {
             if let Err(error) = trimmed.await {
                 tracing::error!("more is kept than should be: {error}");

@@ -1,11 +1,12 @@
 //! What goes: of each channel by its rules, of all together by their limits, of memory what is on the disk as well. Chunks
 //! go one by one, by being counted as gone; [`care`](super::care) gives their space back.
 
-use std::{io, sync::Arc};
+use std::{io, sync::Arc, thread, time::Duration};
 
 use shared::Seq;
 
 use super::{
+    Shared,
     channel::{Channel, is_past},
     index::Entry,
     record::{self, HEADER, Header},
@@ -13,8 +14,27 @@ use super::{
     volume::Blob,
 };
 
+/// Chunks that are let go at a time when they are too old: between two times others get their turn.
+const TURN: usize = 256;
 /// Entries of a channel that are read ahead when its oldest chunks go.
 const WINDOW: usize = 256;
+
+impl Shared {
+    /// Lets go what is too old at this time: messages, and channels.
+    ///
+    /// # Errors
+    /// If the index can't be read: then more is kept.
+    pub(super) fn trim(&self, now: u64) -> io::Result<()> {
+        let ids: Vec<u32> = self.state().channels.keys().copied().collect();
+        for id in ids {
+            while !self.state().trim_channel(id, now, TURN)? {
+                thread::yield_now();
+            }
+        }
+        self.state().forget_retired();
+        Ok(())
+    }
+}
 
 impl State {
     /// Lets the oldest chunks of a channel go until what it keeps is within its limits.
@@ -211,28 +231,42 @@ impl State {
         self.segments.get_mut(at).map(|kept| &mut kept.live)
     }
 
-    /// Lets go what is too old at this time: messages, and channels.
-    pub(super) fn trim(&mut self, now: u64) -> io::Result<()> {
-        let ids: Vec<u32> = self.channels.keys().copied().collect();
-        for id in ids {
-            let Some(channel) = self.channels.get(&id) else { continue };
-            let (age, idle) = (channel.retention.age, channel.is_idle(now, self.limits.idle));
-            if idle && !channel.retired && channel.planned == 0 {
-                while self.channels.get(&id).is_some_and(|channel| channel.first != Seq::ZERO) {
-                    self.let_go(id)?;
-                }
-                if let Some(channel) = self.channels.get_mut(&id) {
-                    channel.retired = true;
-                    self.present -= 1;
-                }
-            }
-            let Some(age) = age else { continue };
-            while self.first_time(id)?.is_some_and(|time| is_past(time, age, now)) {
+    /// Lets go what is too old of a channel at this time, or all of it if it is idle; at most so many chunks. Whether that
+    /// was all.
+    fn trim_channel(&mut self, id: u32, now: u64, most: usize) -> io::Result<bool> {
+        let Some(channel) = self.channels.get(&id) else { return Ok(true) };
+        let age = channel.retention.age;
+        let idle = channel.is_idle(now, self.limits.idle) && channel.planned == 0 && !channel.retired;
+        for _ in 0..most {
+            let too_old = match age {
+                Some(age) => self.is_oldest_past(id, age, now)?,
+                None => false,
+            };
+            if too_old || idle && self.channels.get(&id).is_some_and(|channel| channel.first != Seq::ZERO) {
                 self.let_go(id)?;
+                continue;
             }
+            if let Some(channel) = self.channels.get_mut(&id).filter(|_| idle) {
+                channel.retired = true;
+                self.present -= 1;
+            }
+            return Ok(true);
         }
-        self.forget_retired();
-        Ok(())
+        Ok(false)
+    }
+
+    /// Whether the oldest chunk of a channel came so long ago. Of a segment that is too old as a whole no chunk has to be
+    /// looked at.
+    fn is_oldest_past(&mut self, id: u32, age: Duration, now: u64) -> io::Result<bool> {
+        if let Some(channel) = self.channels.get(&id).filter(|channel| channel.first != Seq::ZERO)
+            && let Some((number, last)) = channel.parts.front()
+            && channel.first <= *last
+            && let Ok(at) = self.segments.binary_search_by_key(number, |kept| kept.segment.number)
+            && is_past(self.segments[at].segment.index.last_time(), age, now)
+        {
+            return Ok(true);
+        }
+        Ok(self.first_time(id)?.is_some_and(|time| is_past(time, age, now)))
     }
 
     /// Of retired channels at most as many are remembered as there may be channels, those that were used last.

@@ -153,3 +153,36 @@ async fn a_segment_that_could_not_be_begun_leaves_a_log_that_opens() {
         open(&Gated::new(volume.disk.after_power_loss()), |_| {});
     }
 }
+
+#[tokio::test]
+async fn of_old_segments_and_new_ones_exactly_what_is_too_old_goes_however_much_it_is() {
+    let volume = Gated::new(Forgetful::new(1));
+    let with_age = |settings: &mut StoreSettings| {
+        settings.retention[0].1.age = Some(Duration::from_secs(3600));
+    };
+    let store = open(&volume, with_age);
+    for n in 0..1000 {
+        store.append(batch("sync", HOUR + n, None)).await.unwrap();
+    }
+    store.close().await.unwrap();
+    drop(store);
+    // What was indexed by another run counts like what was written by this one.
+    let store = open(&volume, with_age);
+    for n in 1000..2000 {
+        store.append(batch("sync", HOUR + n, None)).await.unwrap();
+    }
+    for gone in [0, 1, 700, 1500, 1990, 2000] {
+        store.trim(2 * HOUR + gone).await;
+        let (mut count, mut at) = (0, Seq::ZERO);
+        loop {
+            let page = store.read(&only("sync"), at, 1 << 20).await.unwrap();
+            let (chunks, through) = (page.chunks.len(), page.through);
+            count += chunks;
+            if chunks == 0 && through == at {
+                break;
+            }
+            at = through;
+        }
+        assert_eq!(count as u64, 2000 - gone);
+    }
+}
