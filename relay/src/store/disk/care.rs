@@ -4,7 +4,7 @@
 use std::{
     collections::{BTreeSet, HashMap},
     io,
-    sync::{Arc, mpsc},
+    sync::{Arc, atomic::Ordering, mpsc},
 };
 
 use shared::Seq;
@@ -30,7 +30,9 @@ const PIECE: usize = 1 << 20;
 /// Something to take care of.
 #[derive(Debug)]
 pub(super) enum Care {
-    /// A segment was sealed; the checkpoint, if there is a new one, belongs behind it.
+    /// A sealed segment has no index beside it.
+    Unindexed(u64),
+    /// A segment was sealed; the checkpoint belongs behind it. None: one was waiting already.
     Sealed { number: u64, checkpoint: Option<Saved> },
     /// A checkpoint was made.
     Checkpoint(Saved),
@@ -76,9 +78,19 @@ impl Caring {
         reserve::keep(&*self.shared.volume, self.size);
         while let Ok(care) = tasks.recv() {
             let outcome = match care {
+                Care::Unindexed(number) => {
+                    self.unindexed.insert(number);
+                    Ok(())
+                }
                 Care::Sealed { number, checkpoint } => {
                     self.unindexed.insert(number);
-                    checkpoint.map_or(Ok(()), |checkpoint| self.give_back(checkpoint))
+                    match checkpoint {
+                        Some(checkpoint) => self.give_back(checkpoint),
+                        None => {
+                            self.queue.push(Work::Save);
+                            Ok(())
+                        }
+                    }
                 }
                 Care::Checkpoint(checkpoint) => self.give_back(checkpoint),
                 Care::Trimmed => {
@@ -101,6 +113,7 @@ impl Caring {
     /// Writes a checkpoint, and gives the space back that it knows to be free; where there is none for that, from the
     /// reserve.
     fn give_back(&mut self, checkpoint: Saved) -> io::Result<()> {
+        self.shared.waiting.store(false, Ordering::Relaxed);
         self.size = checkpoint.bytes.len();
         let shared = Arc::clone(&self.shared);
         let volume = &*shared.volume;
@@ -145,7 +158,7 @@ impl Caring {
 
     /// Removes segments of which nothing is kept; where more than half is gone over all, takes together what is kept.
     fn reclaim(&mut self) -> io::Result<()> {
-        loop {
+        while !self.shared.ending.load(Ordering::Relaxed) {
             let dead = self.shared.state().remove_dead(self);
             if let Some(segment) = dead {
                 self.remove(segment.number)?;
@@ -157,6 +170,7 @@ impl Caring {
             }
             self.rewrite(&run).inspect_err(|_| self.drop_drafts())?;
         }
+        Ok(())
     }
 
     /// What was begun and not finished takes space.

@@ -289,11 +289,8 @@ impl Examination {
         let Some(checkpoint) = &self.checkpoint else { return };
         let ends = checkpoint.channels.iter().filter_map(|(id, known)| {
             let kept = known.last > known.gone_through;
-            let seen = self.channels.get(id).copied().unwrap_or(Seen {
-                last: known.gone_through,
-                messages: known.gone,
-                ..Seen::default()
-            });
+            let nothing = Seen { last: known.gone_through, messages: known.gone, before: (Seq::ZERO, 0) };
+            let seen = self.channels.get(id).copied().unwrap_or(nothing);
             (kept && known.messages > seen.messages).then(|| (*id, known.messages - seen.messages, seen.last))
         });
         for (id, count, after) in ends.collect::<Vec<_>>() {

@@ -4,7 +4,7 @@
 //! - `record`: what the log consists of; `segment`: its files; `index`: where in them a channel's chunks are.
 //! - `writer`: a thread that commits in a `group` what stands in the `queue`, at the `end` of the log, after `planning`;
 //!   `care`: one that gives space back of what `retention` let go.
-//! - `state`, `channel`: what is known; `told`: who is told of commits; `reading`, `fetching`: how pages come to be, in
+//! - `rules`: what holds for each channel; `state`, `channel`: what is known; `told`: who is told of commits; `reading`, `fetching`: how pages come to be, in
 //!   memory of the `pool`; `lately`: who reads the same; `finding`: where to begin.
 //! - `open`: from the files to the state, with the `checkpoint`, the `identity` and a `replay` of what comes behind;
 //!   `volume`: the directory.
@@ -31,6 +31,7 @@ mod repair;
 mod replay;
 mod reserve;
 mod retention;
+mod rules;
 mod segment;
 mod state;
 #[cfg(test)]
@@ -45,7 +46,11 @@ use std::{
     future::ready,
     io,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+        mpsc,
+    },
     thread::JoinHandle,
     time::Duration,
 };
@@ -59,6 +64,7 @@ use open::{Opened, Opening};
 use queue::{Claiming, Queue, Work};
 use reading::Plan;
 pub use repair::{Report, check, repair};
+use rules::Rules;
 use shared::{
     ChannelId, Epoch, Seq,
     sender::{Levels, ProducerId},
@@ -110,15 +116,12 @@ struct Shared {
     state: Mutex<State>,
     lately: Lately,
     tail: Told,
+    /// A checkpoint waits to be written: a newer one is made when it was.
+    waiting: AtomicBool,
+    /// The store ends: space is given back another time.
+    ending: AtomicBool,
     /// Damage that the log tells of already.
     noted: Mutex<BTreeSet<String>>,
-}
-
-/// What holds for each channel.
-#[derive(Debug, Clone)]
-struct Rules {
-    durability: Vec<(shared::ChannelPattern, Durability)>,
-    retention: Vec<(shared::ChannelPattern, Retention)>,
 }
 
 impl Disk {
@@ -166,11 +169,13 @@ impl Disk {
             state: Mutex::new(state),
             lately: Lately::default(),
             tail: Told::default(),
+            waiting: AtomicBool::new(false),
+            ending: AtomicBool::new(false),
             noted: Mutex::default(),
         });
         let (care, tasks) = mpsc::channel();
         for number in unindexed {
-            let _ = care.send(Care::Sealed { number, checkpoint: None });
+            let _ = care.send(Care::Unindexed(number));
         }
         let queue = Arc::<Queue>::default();
         let log = Log {
@@ -251,21 +256,14 @@ impl Shared {
         self.rules.of(name)
     }
 
+    /// Whether a checkpoint should be made: none does that waits. Then one does.
+    fn wants_checkpoint(&self) -> bool {
+        !self.waiting.swap(true, Ordering::Relaxed)
+    }
+
     fn names(&self, ids: &[u32]) -> Names {
         let state = self.state();
         ids.iter().filter_map(|id| Some((*id, state.channels.get(id)?.name.clone()))).collect()
-    }
-}
-
-impl Rules {
-    fn of(&self, name: &ChannelId) -> (Durability, Retention) {
-        let durability = self.durability.iter().find(|(pattern, _)| pattern.matches(name));
-        let retention = self.retention.iter().find(|(pattern, _)| pattern.matches(name));
-        let everything = Retention { bytes: u64::MAX, messages: None, age: None };
-        (
-            durability.map_or(Durability::Sync, |(_, durability)| *durability),
-            retention.map_or(everything, |(_, retention)| *retention),
-        )
     }
 }
 

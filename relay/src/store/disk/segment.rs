@@ -9,7 +9,7 @@ use bytes::{Buf as _, BufMut as _};
 use super::{
     index::{Index, Of},
     record::{self, Found, HEADER, Header},
-    volume::{Blob, Volume},
+    volume::{self, Blob, Volume},
 };
 
 /// Where the first record begins.
@@ -194,4 +194,18 @@ pub(super) fn before(blob: &dyn Blob, at: u32) -> io::Result<u32> {
 /// Segments are smaller than that.
 pub(super) fn offset(at: u64) -> u32 {
     u32::try_from(at).unwrap_or(u32::MAX)
+}
+
+/// Begins a segment, which is there after any crash.
+pub(super) fn begin(directory: &dyn Volume, number: u64) -> io::Result<Arc<dyn Blob>> {
+    let blob = create(directory, &file_name(number), number, number)?;
+    blob.sync()?;
+    directory.sync_names()?;
+    Ok(blob)
+}
+
+/// Removes what there is of a segment that was not begun, so that it is not there after any crash.
+pub(super) fn give_up(directory: &dyn Volume, number: u64) -> io::Result<()> {
+    volume::remove_if_there(directory, &file_name(number))?;
+    directory.sync_names()
 }

@@ -4,7 +4,7 @@
 use std::{
     collections::HashSet,
     io, mem,
-    sync::{Arc, mpsc},
+    sync::{Arc, atomic::Ordering, mpsc},
     time::{Duration, Instant},
 };
 
@@ -22,7 +22,7 @@ use super::{
     reserve,
     segment::{self, START, Segment},
     state::{Active, Sealed, State},
-    volume::{self, Blob, Volume},
+    volume,
 };
 use crate::store::{Durability, Refused, producers::Producers};
 
@@ -297,11 +297,11 @@ impl Writer {
         }
         let number = self.log.number + 1;
         let directory = &*self.shared.volume;
-        let blob = match begin(directory, number) {
+        let blob = match segment::begin(directory, number) {
             Ok(blob) => blob,
             Err(error) => {
                 // The segment that is written on has to be the last one, after any crash.
-                if let Err(error) = give_up(directory, number) {
+                if let Err(error) = segment::give_up(directory, number) {
                     self.fail(&error);
                 }
                 return Err(error);
@@ -323,10 +323,10 @@ impl Writer {
         state.segments.push_back(Sealed { segment: Arc::new(segment), live });
         let buffer = mem::take(&mut self.log.buffer);
         self.log = Log { number, blob, end: START, tip: 0, synced: START, noted: START, buffer };
-        let checkpoint = self.checkpoint(&state, false);
+        let checkpoint = shared.wants_checkpoint().then(|| self.checkpoint(&state, false));
         drop(state);
         if let Some(care) = &self.care {
-            let _ = care.send(Care::Sealed { number: sealed, checkpoint: Some(checkpoint) });
+            let _ = care.send(Care::Sealed { number: sealed, checkpoint });
         }
         Ok(())
     }
@@ -343,7 +343,8 @@ impl Writer {
 
     /// Has a checkpoint written, since space depends on it.
     fn save(&mut self) {
-        if self.failed.is_some() || self.log.synced < self.log.end && self.sync().is_err() {
+        let cannot = self.failed.is_some() || self.log.synced < self.log.end && self.sync().is_err();
+        if cannot || !self.shared.wants_checkpoint() {
             return;
         }
         let checkpoint = self.checkpoint(&self.shared.state(), false);
@@ -362,6 +363,7 @@ impl Writer {
         }
         // Whoever takes care has the last word on the segments: it ends first.
         if let Some(care) = self.care.take() {
+            self.shared.ending.store(true, Ordering::Relaxed);
             let (done, ended) = mpsc::channel();
             let _ = care.send(Care::End(done));
             let _ = ended.recv();
@@ -388,18 +390,4 @@ impl Writer {
             }
         }
     }
-}
-
-/// Begins a segment, which is there after any crash.
-fn begin(directory: &dyn Volume, number: u64) -> io::Result<Arc<dyn Blob>> {
-    let blob = segment::create(directory, &segment::file_name(number), number, number)?;
-    blob.sync()?;
-    directory.sync_names()?;
-    Ok(blob)
-}
-
-/// Removes what there is of a segment that was not begun, so that it is not there after any crash.
-fn give_up(directory: &dyn Volume, number: u64) -> io::Result<()> {
-    volume::remove_if_there(directory, &segment::file_name(number))?;
-    directory.sync_names()
 }

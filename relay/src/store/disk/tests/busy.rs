@@ -10,7 +10,7 @@ use shared::{Kind, Seq, sender::ProducerId};
 
 use super::{forgetful::Forgetful, gated::Gated, power::settings};
 use crate::store::{
-    Batch, ChannelStore, Durability, Stamp, StoreSettings,
+    Batch, ChannelStore, Durability, Retention, Stamp, StoreSettings,
     chunk::Messages,
     disk::{Disk, DiskSettings},
     selection::Selection,
@@ -185,4 +185,27 @@ async fn of_old_segments_and_new_ones_exactly_what_is_too_old_goes_however_much_
         }
         assert_eq!(count as u64, 2000 - gone);
     }
+}
+
+#[tokio::test]
+async fn an_end_does_not_wait_for_all_space_to_be_given_back() {
+    let volume = Gated::new(Forgetful::new(1));
+    let store = open(&volume, |settings| {
+        let few = Retention { messages: Some(5), ..settings.retention[0].1 };
+        settings.retention.push(("**".parse().unwrap(), few));
+        settings.retention[0].0 = "kept".parse().unwrap();
+    });
+    volume.rewrites.close();
+    // Of each segment a little is kept.
+    for n in 0..2000 {
+        store.append(batch(if n % 20 == 0 { "kept" } else { "sync" }, HOUR, None)).await.unwrap();
+    }
+    volume.rewrites.has_somebody();
+    let end = store.close();
+    while !store.shared.ending.load(Ordering::Relaxed) {
+        tokio::task::yield_now().await;
+    }
+    volume.rewrites.open();
+    end.await.unwrap();
+    assert_eq!(volume.rewrites.passed(), 1);
 }

@@ -18,6 +18,8 @@ pub(super) struct Gated {
     /// Before a write, and before a sync, of a segment.
     pub(super) writes: Gate,
     pub(super) syncs: Gate,
+    /// Before a segment is written anew.
+    pub(super) rewrites: Gate,
     /// Names can't be synced.
     pub(super) names_fail: Arc<AtomicBool>,
 }
@@ -90,7 +92,13 @@ impl Gate {
 impl Gated {
     /// All gates are open.
     pub(super) fn new(disk: Forgetful) -> Self {
-        Self { disk, writes: Gate::default(), syncs: Gate::default(), names_fail: Arc::default() }
+        Self {
+            disk,
+            writes: Gate::default(),
+            syncs: Gate::default(),
+            rewrites: Gate::default(),
+            names_fail: Arc::default(),
+        }
     }
 
     fn gated(&self, name: &str, blob: Arc<dyn Blob>) -> Arc<dyn Blob> {
@@ -107,6 +115,9 @@ impl Volume for Gated {
     }
 
     fn create(&self, name: &str) -> io::Result<Arc<dyn Blob>> {
+        if name.ends_with(".log.new") {
+            self.rewrites.pass();
+        }
         Ok(self.gated(name, self.disk.create(name)?))
     }
 
