@@ -263,10 +263,7 @@ impl<F: Files> Log<F> {
                 lane.settled = lane.settled.max((*pseq).min(lane.next - 1));
             }
         }
-        if self.segments.back().is_some_and(|segment| segment.length >= self.segment_bytes) {
-            self.renew()?;
-        }
-        self.drop_confirmed()
+        self.free(self.segment_bytes)
     }
 
     /// Writes down what is confirmed.
@@ -279,11 +276,19 @@ impl<F: Files> Log<F> {
 
     /// The end: leaves as little as can be.
     pub(super) fn close(&mut self) -> io::Result<()> {
-        if self.segments.back().is_some_and(|segment| segment.length >= TIDY) {
-            self.renew()?;
-        }
+        let freed = self.free(TIDY);
+        self.record(Replacing::Durable).and(freed)
+    }
+
+    /// Removes what is no longer needed: the last segment too, if it has so many bytes.
+    fn free(&mut self, renewed: u64) -> io::Result<()> {
+        // What can go without a new segment goes first: on a full disk this makes the room for it.
         self.drop_confirmed()?;
-        self.record(Replacing::Durable)
+        if self.segments.back().is_none_or(|segment| segment.length < renewed) {
+            return Ok(());
+        }
+        self.renew()?;
+        self.drop_confirmed()
     }
 
     /// Begins a segment if everything is confirmed, so that the one there is can go.
