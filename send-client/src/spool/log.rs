@@ -213,7 +213,7 @@ impl<F: Files> Log<F> {
         let name = name(self.next_group);
         let begun = self.files.append(&name, &sealed).and_then(|()| self.files.sync(&name));
         if let Err(error) = begun.and_then(|()| self.files.sync_names()) {
-            if let Err(worse) = self.files.remove(&name).and_then(|()| self.files.sync_names()) {
+            if let Err(worse) = self.discard(&name) {
                 self.state = State::Failed(worse.to_string());
             }
             return Err(error);
@@ -225,6 +225,15 @@ impl<F: Files> Log<F> {
         self.segments.push_back(Segment { first: self.next_group, length, lasts: HashMap::new() });
         self.next_group += 1;
         Ok(())
+    }
+
+    /// Removes a file that could not be begun.
+    fn discard(&mut self, name: &str) -> io::Result<()> {
+        match self.files.remove(name) {
+            // It was not even created, so there is no name to sync. That would fail too if no file can be opened.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            removed => removed.and_then(|()| self.files.sync_names()),
+        }
     }
 
     /// The frames of the next group that was not read yet.

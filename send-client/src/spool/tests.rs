@@ -83,7 +83,7 @@ fn history(disk: &Disk, rng: &mut fastrand::Rng) -> Result<(), String> {
     let (mut kept, mut attempts, mut settled) = (Messages::new(), Vec::<Messages>::new(), [0, 0]);
     for step in 0..30 {
         if rng.u8(..4) == 0 {
-            let trouble = [Trouble::Crash, Trouble::Full, Trouble::Sync][rng.usize(..3)];
+            let trouble = [Trouble::Crash, Trouble::Full, Trouble::Sync, Trouble::Open][rng.usize(..4)];
             disk.trouble(rng.u32(..8), trouble);
         }
         let mut next = [0, 1].map(|alias| log.lanes().get(alias).map_or(1, |lane| lane.next));
@@ -268,6 +268,20 @@ fn what_is_confirmed_is_written_down_at_the_end_though_the_disk_is_full() {
     disk.trouble(0, Trouble::Full);
     assert_eq!(log.close().unwrap_err().to_string(), "no space left on device");
     assert!(open(&disk).lanes().iter().all(|lane| lane.settled == 41), "{:?}", open(&disk).lanes());
+}
+
+#[test]
+fn a_segment_that_could_not_even_be_created_spoils_nothing() {
+    let disk = Disk::default();
+    let mut log = open(&disk);
+    let (bytes, messages) = group(&mut [1, 1], &[0, 1], 0, "g0");
+    disk.trouble(0, Trouble::Open);
+    for _ in 0..2 {
+        assert_eq!(log.append(&bytes).unwrap_err().to_string(), "too many open files");
+    }
+    disk.relieve();
+    log.append(&bytes).unwrap();
+    assert_eq!(read_all(&mut open(&disk)), messages);
 }
 
 #[test]
