@@ -25,6 +25,7 @@ use crate::failure::Failure;
 /// Where a position is kept. The name is locked as long as this lives.
 #[derive(Debug)]
 pub(crate) struct Durable {
+    directory: PathBuf,
     path: PathBuf,
     /// Written first, then renamed to `path`.
     draft: PathBuf,
@@ -93,7 +94,7 @@ impl Durable {
         channels.sort();
         let subject = Subject { relay: relay.to_string(), channels };
         let record = Record { subject, position: None, unfinished: Vec::new() };
-        let mut durable = Self { path, draft, record, _lock: lock };
+        let mut durable = Self { directory: directory.into(), path, draft, record, _lock: lock };
         let position = durable.read(name)?;
         durable.record.unfinished.iter().try_for_each(Unfinished::cut)?;
         if !durable.record.unfinished.is_empty() {
@@ -121,9 +122,14 @@ impl Durable {
             return Ok(());
         }
         self.record.unfinished.extend(files);
-        self.write()
+        self.write()?;
+        // The name must be on disk too: the record before, found after a power cut, would leave there what is written
+        // from now on, and it would come again. Otherwise that one does no harm: it cuts off more than it had to.
+        let synced = File::open(&self.directory).and_then(|names| names.sync_all());
+        synced.with_context(|| self.cannot_keep())
     }
 
+    /// Replaces what is kept. After a power cut it may still be the old one, but nothing between them.
     fn write(&self) -> anyhow::Result<()> {
         let mut text = serde_json::to_vec(&self.record)?;
         text.push(b'\n');
@@ -133,7 +139,11 @@ impl Durable {
             draft.sync_data()?;
             fs::rename(&self.draft, &self.path)
         };
-        write().with_context(|| format!("cannot keep the position in {}", self.path.display()))
+        write().with_context(|| self.cannot_keep())
+    }
+
+    fn cannot_keep(&self) -> String {
+        format!("cannot keep the position in {}", self.path.display())
     }
 
     fn read(&mut self, name: &str) -> anyhow::Result<Option<Position>> {

@@ -6,6 +6,7 @@ mod damage;
 mod fsync;
 mod full;
 mod levels;
+mod power;
 mod resume;
 mod retention;
 

@@ -69,3 +69,8 @@ impl Strace {
         self.log.path()
     }
 }
+
+/// The bytes of a line that strace shows as `\x00`.
+pub fn unescape(line: &str) -> Vec<u8> {
+    line.split("\\x").skip(1).filter_map(|hex| u8::from_str_radix(hex.get(..2)?, 16).ok()).collect()
+}

@@ -213,7 +213,7 @@ impl<F: Files> Log<F> {
         let name = name(self.next_group);
         let begun = self.files.append(&name, &sealed).and_then(|()| self.files.sync(&name));
         if let Err(error) = begun.and_then(|()| self.files.sync_names()) {
-            if let Err(worse) = self.files.remove(&name).and_then(|()| self.files.sync_names()) {
+            if let Err(worse) = self.discard(&name) {
                 self.state = State::Failed(worse.to_string());
             }
             return Err(error);
@@ -225,6 +225,15 @@ impl<F: Files> Log<F> {
         self.segments.push_back(Segment { first: self.next_group, length, lasts: HashMap::new() });
         self.next_group += 1;
         Ok(())
+    }
+
+    /// Removes a file that could not be begun.
+    fn discard(&mut self, name: &str) -> io::Result<()> {
+        match self.files.remove(name) {
+            // It was not even created, so there is no name to sync. That would fail too if no file can be opened.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            removed => removed.and_then(|()| self.files.sync_names()),
+        }
     }
 
     /// The frames of the next group that was not read yet.
@@ -263,10 +272,7 @@ impl<F: Files> Log<F> {
                 lane.settled = lane.settled.max((*pseq).min(lane.next - 1));
             }
         }
-        if self.segments.back().is_some_and(|segment| segment.length >= self.segment_bytes) {
-            self.renew()?;
-        }
-        self.drop_confirmed()
+        self.free(self.segment_bytes)
     }
 
     /// Writes down what is confirmed.
@@ -279,11 +285,19 @@ impl<F: Files> Log<F> {
 
     /// The end: leaves as little as can be.
     pub(super) fn close(&mut self) -> io::Result<()> {
-        if self.segments.back().is_some_and(|segment| segment.length >= TIDY) {
-            self.renew()?;
-        }
+        let freed = self.free(TIDY);
+        self.record(Replacing::Durable).and(freed)
+    }
+
+    /// Removes what is no longer needed: the last segment too, if it has so many bytes.
+    fn free(&mut self, renewed: u64) -> io::Result<()> {
+        // What can go without a new segment goes first: on a full disk this makes the room for it.
         self.drop_confirmed()?;
-        self.record(Replacing::Durable)
+        if self.segments.back().is_none_or(|segment| segment.length < renewed) {
+            return Ok(());
+        }
+        self.renew()?;
+        self.drop_confirmed()
     }
 
     /// Begins a segment if everything is confirmed, so that the one there is can go.

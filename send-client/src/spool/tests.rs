@@ -71,6 +71,11 @@ fn filled(disk: &Disk, groups: usize) -> Log<Disk> {
     log
 }
 
+/// The files with messages, in their order.
+fn segments(disk: &Disk) -> Vec<String> {
+    disk.list().unwrap().into_iter().filter(|name| name.ends_with(".spool")).collect()
+}
+
 /// A history of appends, confirmations and crashes, held against what it was told.
 fn history(disk: &Disk, rng: &mut fastrand::Rng) -> Result<(), String> {
     let mut log = open(disk);
@@ -78,7 +83,7 @@ fn history(disk: &Disk, rng: &mut fastrand::Rng) -> Result<(), String> {
     let (mut kept, mut attempts, mut settled) = (Messages::new(), Vec::<Messages>::new(), [0, 0]);
     for step in 0..30 {
         if rng.u8(..4) == 0 {
-            let trouble = [Trouble::Crash, Trouble::Full, Trouble::Sync][rng.usize(..3)];
+            let trouble = [Trouble::Crash, Trouble::Full, Trouble::Sync, Trouble::Open][rng.usize(..4)];
             disk.trouble(rng.u32(..8), trouble);
         }
         let mut next = [0, 1].map(|alias| log.lanes().get(alias).map_or(1, |lane| lane.next));
@@ -179,8 +184,7 @@ fn a_file_that_is_cut_anywhere_holds_the_groups_before_the_cut() {
 fn what_went_bad_in_the_middle_is_told_and_nothing_is_changed() {
     let disk = Disk::default();
     drop(filled(&disk, 30));
-    let segments: Vec<String> =
-        disk.list().unwrap().into_iter().filter(|name| name.ends_with(".spool")).collect();
+    let segments = segments(&disk);
     assert!(segments.len() > 2, "{segments:?}");
     for (index, name) in segments.iter().enumerate() {
         let before = disk.read(name).unwrap();
@@ -228,6 +232,56 @@ fn a_full_disk_takes_nothing_and_goes_on_when_there_is_room() {
     log.append(&bytes).unwrap();
     assert_eq!(read_all(&mut log).len(), 6);
     assert_eq!(read_all(&mut open(&disk)).len(), 6);
+}
+
+/// A log whose last segment is large enough to be replaced at any time; nothing is confirmed.
+fn filled_up(disk: &Disk) -> Log<Disk> {
+    let mut log = filled(disk, 40);
+    let (bytes, _) = group(&mut [41, 41], &[0, 1], 2, &"x".repeat(64 * 1024));
+    log.append(&bytes).unwrap();
+    assert!(segments(disk).len() > 2, "{:?}", segments(disk));
+    log
+}
+
+const ALL: [(Alias, u64); 2] = [(Alias(0), 41), (Alias(1), 41)];
+
+#[test]
+fn what_is_confirmed_makes_room_on_a_full_disk() {
+    let disk = Disk::default();
+    let mut log = filled_up(&disk);
+    let last = segments(&disk).pop().unwrap();
+    disk.trouble(0, Trouble::Full);
+    assert_eq!(log.confirm(&ALL).unwrap_err().to_string(), "no space left on device");
+    assert_eq!(segments(&disk), std::slice::from_ref(&last));
+    // Now there is room for one in its place.
+    log.confirm(&ALL).unwrap();
+    assert!(segments(&disk).len() == 1 && !segments(&disk).contains(&last), "{:?}", segments(&disk));
+}
+
+#[test]
+fn what_is_confirmed_is_written_down_at_the_end_though_the_disk_is_full() {
+    let disk = Disk::default();
+    let mut log = filled_up(&disk);
+    disk.trouble(0, Trouble::Full);
+    assert!(log.confirm(&ALL).is_err());
+    // Not for a new segment, but for a few bytes there is room.
+    disk.trouble(0, Trouble::Full);
+    assert_eq!(log.close().unwrap_err().to_string(), "no space left on device");
+    assert!(open(&disk).lanes().iter().all(|lane| lane.settled == 41), "{:?}", open(&disk).lanes());
+}
+
+#[test]
+fn a_segment_that_could_not_even_be_created_spoils_nothing() {
+    let disk = Disk::default();
+    let mut log = open(&disk);
+    let (bytes, messages) = group(&mut [1, 1], &[0, 1], 0, "g0");
+    disk.trouble(0, Trouble::Open);
+    for _ in 0..2 {
+        assert_eq!(log.append(&bytes).unwrap_err().to_string(), "too many open files");
+    }
+    disk.relieve();
+    log.append(&bytes).unwrap();
+    assert_eq!(read_all(&mut open(&disk)), messages);
 }
 
 #[test]

@@ -8,7 +8,7 @@ use shared::{
 use tests::{
     program::Signal,
     sender::{FramedSender, Heard, new_producer},
-    strace::Strace,
+    strace::{Strace, unescape},
 };
 
 use super::{Durable, texts};
@@ -67,11 +67,6 @@ fn acks(line: &str) -> impl Iterator<Item = u64> {
         })
         .collect();
     found.into_iter()
-}
-
-/// The bytes that strace shows as `\x00`.
-fn unescape(line: &str) -> Vec<u8> {
-    line.split("\\x").skip(1).filter_map(|hex| u8::from_str_radix(hex.get(..2)?, 16).ok()).collect()
 }
 
 /// The messages that were acknowledged before a sync that began behind their writing had ended.

@@ -39,6 +39,8 @@ pub(super) enum Trouble {
     Full,
     /// Syncing fails, once.
     Sync,
+    /// The process has too many files open, until it is relieved: no file is created, and no names are synced.
+    Open,
 }
 
 impl Disk {
@@ -51,6 +53,11 @@ impl Disk {
     /// After so many more operations that change something, this happens.
     pub(super) fn trouble(&self, after: u32, trouble: Trouble) {
         self.state().trouble = Some((after, trouble));
+    }
+
+    /// No trouble any more.
+    pub(super) fn relieve(&self) {
+        self.state().trouble = None;
     }
 
     /// The machine starts anew: what was not synced is there, torn, or not.
@@ -100,6 +107,7 @@ impl State {
     fn happens(&mut self, possible: &[Trouble]) -> Option<Trouble> {
         match &mut self.trouble {
             Some((0, Trouble::Crash)) => Some(Trouble::Crash),
+            Some((0, Trouble::Open)) => possible.contains(&Trouble::Open).then_some(Trouble::Open),
             Some((0, trouble)) if possible.contains(trouble) => {
                 self.trouble.take().map(|(_, trouble)| trouble)
             }
@@ -140,8 +148,13 @@ impl Files for Disk {
 
     fn append(&mut self, name: &str, bytes: &[u8]) -> io::Result<()> {
         let mut state = self.state();
-        let trouble = state.happens(&[Trouble::Full]);
-        if !state.names.contains_key(name) {
+        let is_there = state.names.contains_key(name);
+        let trouble =
+            state.happens(if is_there { &[Trouble::Full] } else { &[Trouble::Full, Trouble::Open] });
+        if trouble == Some(Trouble::Open) {
+            return State::fail("too many open files");
+        }
+        if !is_there {
             let inode = state.inodes.len();
             state.inodes.push(Inode::default());
             state.names.insert(name.into(), inode);
@@ -194,8 +207,10 @@ impl Files for Disk {
 
     fn sync_names(&mut self) -> io::Result<()> {
         let mut state = self.state();
-        if state.happens(&[Trouble::Sync]).is_some() {
-            return State::fail("input/output error");
+        match state.happens(&[Trouble::Sync, Trouble::Open]) {
+            Some(Trouble::Open) => return State::fail("too many open files"),
+            Some(_) => return State::fail("input/output error"),
+            None => {}
         }
         if !state.lies {
             state.synced_names = state.names.clone();
