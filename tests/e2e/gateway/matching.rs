@@ -89,6 +89,22 @@ async fn a_path_that_may_be_taken_for_another_one_is_refused() {
 }
 
 #[tokio::test]
+async fn no_spelling_of_a_path_leads_to_one_that_is_denied() {
+    let echo = Echo::start().await;
+    let config = format!(
+        "[[route]]\npath = \"/a/b\"\nupstreams = [\"ws://{}\"]\nrewrite = \"/\"\ndeny_paths = [\"/a/b/admin\"]\n",
+        echo.address()
+    );
+    let relay = TestRelay::with_config(&config, &[]).await;
+    for path in ["/a%2Fb/x/admin", "/a%2fb/x/admin", "/a/b%2Fx/admin"] {
+        let answer = refused(&relay, path, "").await;
+        assert_eq!(answer.status, 400, "{path}: {}", answer.body);
+        assert!(answer.body.contains("escaped"), "{path}: {}", answer.body);
+    }
+    assert!(echo.heads().is_empty(), "nothing of it reached the upstream");
+}
+
+#[tokio::test]
 async fn channels_are_as_they_were_beside_routes() {
     let echo = Echo::start().await;
     let relay = relay_to(echo.address(), "").await;
