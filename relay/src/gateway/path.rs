@@ -77,7 +77,7 @@ impl Prefix {
     }
 
     /// The path that an upstream is asked for: `base`, then the path as it came, or with `rewrite` in place of this
-    /// prefix, then the query.
+    /// prefix, then the query. It begins with one `/`: what stands behind two, some take for a host.
     pub fn forward(
         &self,
         base: &Self,
@@ -93,9 +93,7 @@ impl Prefix {
                 out.push_str(path.behind(self.segments()));
             }
         }
-        if out.is_empty() {
-            out.push('/');
-        }
+        out.replace_range(..out.len() - out.trim_start_matches('/').len(), "/");
         if let Some(query) = query {
             out.push('?');
             out.push_str(query);
@@ -112,14 +110,11 @@ impl<'a> RequestPath<'a> {
     /// Takes the path of a request as it came.
     ///
     /// # Errors
-    /// If it has segments that lead elsewhere, or escapes that part segments or are no text.
+    /// If some would take it for another path, or it has escapes that are no text.
     pub fn new(raw: &'a str) -> Result<Self, Ambiguous> {
-        if parts_by_escape(raw) {
-            return Err(Ambiguous);
-        }
         let plain = percent_decode_str(raw).decode_utf8().map_err(|_| Ambiguous)?;
-        // Some take `\` for `/`.
-        if plain.split(['/', '\\']).any(|segment| segment == "." || segment == "..") {
+        // Some take `\` for `/`, and an escaped `/` parts the path as it is compared, but not as it is cut.
+        if plain.contains('\\') || has_escaped_slash(raw) || plain.split('/').any(leads_elsewhere) {
             return Err(Ambiguous);
         }
         let plain = if plain.contains("//") { Cow::Owned(without_empty_segments(&plain)) } else { plain };
@@ -137,11 +132,13 @@ impl<'a> RequestPath<'a> {
     }
 }
 
-/// Whether a `/` or a `\` is escaped: some take it for the end of a segment, as it is compared, and some do not, as it
-/// is cut.
-fn parts_by_escape(path: &str) -> bool {
-    let parts = |code: &[u8]| code.eq_ignore_ascii_case(b"%2f") || code.eq_ignore_ascii_case(b"%5c");
-    path.as_bytes().windows(3).any(parts)
+fn has_escaped_slash(path: &str) -> bool {
+    path.as_bytes().windows(3).any(|code| code.eq_ignore_ascii_case(b"%2f"))
+}
+
+/// Whether a segment is `.` or `..`, also for those who take what stands behind `;` for parameters.
+fn leads_elsewhere(segment: &str) -> bool {
+    matches!(segment.split(';').next(), Some("." | ".."))
 }
 
 fn without_empty_segments(path: &str) -> String {
@@ -213,7 +210,12 @@ mod tests {
         {
             assert_eq!(RequestPath::new(text), Err(Ambiguous), "{text}");
         }
-        assert!(RequestPath::new("/a/..b/...").is_ok());
+        for text in ["/a\\b", "/a/admin\\", "/..;/b", "/a/..;x=1/b", "/a/.;/b", "/a/%2e%2e%3b/b"] {
+            assert_eq!(RequestPath::new(text), Err(Ambiguous), "{text}");
+        }
+        for text in ["/a/..b/...", "/a;x=1/b", "/a/;/b", "/a/.b;c"] {
+            assert!(RequestPath::new(text).is_ok(), "{text}");
+        }
     }
 
     #[test]
@@ -236,6 +238,19 @@ mod tests {
         assert_eq!(forward("/", "/a", Some("/"), "/a/b/?", Some("")), "/b/??");
         assert_eq!(forward("/x", "/a/b", Some("/y"), "//a//b//c", None), "/x/y//c");
         assert_eq!(forward("/x", "/a", Some("/"), "/a", None), "/x");
+        assert_eq!(forward("/x", "/a", None, "//a//b", None), "/x//a//b");
+    }
+
+    #[test]
+    fn what_goes_on_begins_with_no_host() {
+        let forward = |rewrite: Option<&str>, came: &str| {
+            prefix("/a").forward(&Prefix::default(), rewrite.map(prefix).as_ref(), &path(came), None)
+        };
+        assert_eq!(forward(None, "//a/a/admin"), "/a/a/admin");
+        assert_eq!(forward(None, "///a//b"), "/a//b");
+        assert_eq!(forward(Some("/"), "/a//x/admin"), "/x/admin");
+        assert_eq!(forward(Some("/"), "/a//"), "/");
+        assert_eq!(forward(Some("/y"), "//a//x"), "/y//x");
     }
 
     #[test]

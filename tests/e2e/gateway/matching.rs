@@ -101,7 +101,16 @@ async fn no_spelling_of_a_path_leads_to_one_that_is_denied() {
         assert_eq!(answer.status, 400, "{path}: {}", answer.body);
         assert!(answer.body.contains("escaped"), "{path}: {}", answer.body);
     }
+    for path in ["/a/b/x\\..\\admin", "/a/b/admin\\x", "/a/b/..;/admin", "/a/b/x/.;/admin"] {
+        let answer = refused(&relay, path, "").await;
+        assert_eq!(answer.status, 400, "{path}: {}", answer.body);
+    }
     assert!(echo.heads().is_empty(), "nothing of it reached the upstream");
+    // Node takes what stands behind `//` for a host.
+    for (path, asked) in [("/a/b//x/admin", "/x/admin"), ("//a//b///x", "/x"), ("/a/b//", "/")] {
+        FrameClient::connect(relay.address(), path).await;
+        assert_eq!(echo.last_head().line(), format!("GET {asked} HTTP/1.1"), "{path}");
+    }
 }
 
 #[tokio::test]
