@@ -154,7 +154,7 @@ impl Upstream {
         }
     }
 
-    /// Connects, in at most `patience`.
+    /// Connects, in at most `patience`; `tls` is for those whose address says so.
     ///
     /// # Errors
     /// Whose fault it is that there is no connection.
@@ -208,15 +208,17 @@ impl Upstream {
     async fn open(&self, keepalive: Duration, tls: Option<&Connector>) -> io::Result<Stream> {
         match &self.address.place {
             Place::Unix(path) => Ok(Stream::Unix(UnixStream::connect(path).await?)),
-            Place::Tcp { host, port, .. } => {
+            Place::Tcp { host, port, tls: speaks_tls } => {
                 let socket = connect_to_any(lookup_host((host.as_str(), *port)).await?).await?;
                 // Best effort: a connection without them works too.
                 let _ = socket.set_nodelay(true);
                 let keepalive = socket2::TcpKeepalive::new().with_time(keepalive);
                 let _ = socket2::SockRef::from(&socket).set_tcp_keepalive(&keepalive);
-                match tls {
-                    Some(tls) => Ok(Stream::Tls(Box::new(tls.connect(host, socket).await?))),
-                    None => Ok(Stream::Tcp(socket)),
+                match (speaks_tls, tls) {
+                    (false, _) => Ok(Stream::Tcp(socket)),
+                    (true, Some(tls)) => Ok(Stream::Tls(Box::new(tls.connect(host, socket).await?))),
+                    // What is to be said in secret is never said aloud.
+                    (true, None) => Err(io::Error::other("the route has nothing to speak TLS with")),
                 }
             }
         }
