@@ -110,7 +110,7 @@ impl Gateway {
         let mut failures = Vec::new();
         for upstream in route.upstreams.to_try() {
             let asked = async {
-                let seat = upstream.seat(route.settings.upstream_connections)?;
+                let seat = upstream.seat(route.settings.seats())?;
                 let stream =
                     upstream.connect(limits.connect_timeout, state.keepalive, route.tls.as_ref()).await?;
                 let asked = question(&request, &route, &upstream, &visit, purpose, Empty::<Bytes>::new());
@@ -140,7 +140,7 @@ impl Gateway {
                         answer,
                         connection,
                         limits.idle_timeout,
-                        Box::new((seat, permit, visit.serving)),
+                        Box::new((opening, seat, permit, visit.serving)),
                     );
                 }
                 Err(failure) => {
@@ -215,7 +215,7 @@ impl Gateway {
     async fn pass_on(self: &Arc<Self>, request: Request<Incoming>, admitted: Admitted) -> Answer {
         let Admitted { route, state, visit, .. } = admitted;
         let limits = &route.settings.limits;
-        let Some(permit) = self.permit() else {
+        let (Some(opening), Some(permit)) = (Opening::take(&route), self.permit()) else {
             return full(&route);
         };
         route.counters.request();
@@ -234,7 +234,7 @@ impl Gateway {
                     answer,
                     connection,
                     limits.idle_timeout,
-                    Box::new((seat, permit, visit.serving)),
+                    Box::new((opening, seat, permit, visit.serving)),
                 );
             }
             Ok(Answered::Upgraded(..)) => upstream.unreachable("upgraded what was no upgrade"),
@@ -273,7 +273,7 @@ async fn connect(route: &Route, state: &State) -> Result<(Arc<Upstream>, Seat, S
     let mut failures = Vec::new();
     for upstream in route.upstreams.to_try() {
         let connected = async {
-            let seat = upstream.seat(route.settings.upstream_connections)?;
+            let seat = upstream.seat(route.settings.seats())?;
             Ok((seat, upstream.connect(limits.connect_timeout, state.keepalive, route.tls.as_ref()).await?))
         };
         match connected.await {

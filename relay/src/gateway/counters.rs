@@ -148,26 +148,24 @@ pub struct Times {
 const SPREAD: usize = 32;
 
 impl Counters {
-    /// A connection is open from now on, if no more than `limit` are; else it is not counted.
+    /// A connection or a request is open from now on, if no more than `limit` are; else it is not counted.
     pub fn try_open(&self, limit: usize) -> bool {
         let limit = limit as u64;
         let one_more = |open: u64| (open < limit).then_some(open + 1);
-        let opened = self.open.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).is_ok();
-        if opened {
-            add(&self.total, 1);
-        }
-        opened
+        self.open.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).is_ok()
     }
 
-    /// An open connection is none any more; it did not become one of WebSocket if `upgraded` is not said.
-    pub fn close(&self, upgraded: bool) {
+    /// What is open has become a connection of WebSocket.
+    pub fn enter(&self) {
+        add(&self.total, 1);
+    }
+
+    /// What was open is it no more.
+    pub fn close(&self) {
         self.open.fetch_sub(1, Ordering::Relaxed);
-        if !upgraded {
-            self.total.fetch_sub(1, Ordering::Relaxed);
-        }
     }
 
-    /// Connections that are open.
+    /// Connections that are open, and requests that are not answered to the end.
     pub fn open(&self) -> u64 {
         self.open.load(Ordering::Relaxed)
     }
@@ -308,7 +306,8 @@ mod tests {
     fn what_is_counted_is_told() {
         let counters = Counters::default();
         assert!(counters.try_open(2) && counters.try_open(2) && !counters.try_open(2));
-        counters.close(false);
+        counters.enter();
+        counters.close();
         counters.refuse(Refused::Limit);
         counters.from_client.add(3, 100);
         let end = End { side: Side::Upstream, cause: Cause::Closed, close_code: Some(1000) };

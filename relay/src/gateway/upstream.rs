@@ -141,12 +141,12 @@ impl Upstreams {
 }
 
 impl Upstream {
-    /// Takes one of the connections that it may have.
+    /// Takes one of the `limit` connections that it may have.
     ///
     /// # Errors
     /// [`Failure::Full`].
-    pub fn seat(self: &Arc<Self>, limit: Option<usize>) -> Result<Seat, Failure> {
-        let limit = limit.map_or(u64::MAX, |limit| limit as u64);
+    pub fn seat(self: &Arc<Self>, limit: usize) -> Result<Seat, Failure> {
+        let limit = limit as u64;
         let one_more = |open: u64| (open < limit).then_some(open + 1);
         match self.open.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more) {
             Ok(_) => Ok(Seat { upstream: Arc::clone(self) }),
@@ -319,10 +319,10 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_is_known_of_an_upstream_goes_on_and_its_seats_are_limited() {
         let before = Upstreams::new(&addresses(&["ws://a"]), Balance::Order, None);
-        let seat = before.all[0].seat(Some(1)).unwrap();
+        let seat = before.all[0].seat(1).unwrap();
         let after = Upstreams::new(&addresses(&["ws://b", "ws://a"]), Balance::Order, Some(&before));
-        assert_eq!(after.all[1].seat(Some(1)).unwrap_err(), Failure::Full("a:80".into()));
+        assert_eq!(after.all[1].seat(1).unwrap_err(), Failure::Full("a:80".into()));
         drop(seat);
-        assert!(after.all[1].seat(Some(1)).is_ok());
+        assert!(after.all[1].seat(1).is_ok());
     }
 }
