@@ -7,7 +7,7 @@ use bytes::Bytes;
 use http_body_util::{Empty, Full};
 use hyper::{
     HeaderMap, Method, Request, Response, StatusCode,
-    body::Incoming,
+    body::{Body as _, Incoming},
     header::{self, HeaderValue},
     upgrade::OnUpgrade,
 };
@@ -83,8 +83,14 @@ impl Gateway {
             route.counters.refuse(Refused::Denied);
             return Ok(text(StatusCode::FORBIDDEN, &denied.to_string()));
         }
+        let upgrades = is_upgrade(&request);
+        if upgrades && !request.body().is_end_stream() {
+            // What came behind it would be frames for one side and a body for the other.
+            route.counters.refuse(Refused::NotUpgrade);
+            return Ok(text(StatusCode::BAD_REQUEST, "an upgrade has no body"));
+        }
         let admitted = Admitted { route, state, visit, begun: Instant::now() };
-        Ok(match (is_upgrade(&request), admitted.route.sort()) {
+        Ok(match (upgrades, admitted.route.sort()) {
             (true, Sort::WebSocket) => self.upgrade(request, admitted).await,
             (true, Sort::Bytes) => self.bridge(request, admitted).await,
             (false, _) if admitted.route.settings.plain == Plain::Refuse => {
