@@ -232,7 +232,13 @@ impl Gateway {
         // From here on its body is on the way: nobody else can be asked.
         let (head, body) = request.into_parts();
         let head = Request::from_parts(head, ());
-        let asked = question(&head, &route, &upstream, &visit, Purpose::Plain, body);
+        let in_chunks = !body.is_end_stream() && body.size_hint().exact().is_none();
+        let mut asked = question(&head, &route, &upstream, &visit, Purpose::Plain, body);
+        if in_chunks {
+            // Unsaid, it would be no body with some methods, and with others one of the length that is said beside it.
+            asked.headers_mut().insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+            asked.headers_mut().remove(header::CONTENT_LENGTH);
+        }
         let failure = match ask::ask(&upstream, stream, asked, limits.upgrade_timeout).await {
             Ok(Answered::Other(answer, connection)) => {
                 upstream.worked();

@@ -59,6 +59,36 @@ async fn bodies_pass_both_ways_whatever_their_length() {
     assert_eq!(unchunked(head, chunked), body);
 }
 
+#[tokio::test]
+async fn a_body_in_chunks_goes_on_in_chunks_whatever_is_asked_and_said_beside_it() {
+    let upstream = Upstream::start().await;
+    let relay = relay_to(upstream.address(), "plain = \"pass\"").await;
+    let chunks = "5\r\nhello\r\n0\r\n\r\n";
+    for (method, more) in [("GET", ""), ("DELETE", ""), ("POST", ""), ("POST", "Content-Length: 3\r\n")] {
+        let request = format!(
+            "{method} /app HTTP/1.1\r\nHost: {}\r\n{more}Transfer-Encoding: chunked\r\n\r\n{chunks}",
+            relay.host()
+        );
+        let serve = async {
+            let mut peer = upstream.request().await;
+            assert_eq!(peer.head.values("transfer-encoding"), ["chunked"], "{method} {more}");
+            assert!(peer.head.values("content-length").is_empty(), "{method} {more}");
+            assert_eq!(peer.bytes(chunks.len()).await, chunks.as_bytes(), "{method} {more}");
+            peer.write("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await;
+            peer
+        };
+        let (answer, _peer) = tokio::join!(http::request(relay.address(), &request), serve);
+        assert_eq!((answer.status, answer.body.as_str()), (200, "ok"), "{method} {more}");
+    }
+    let (answer, peer) = tokio::join!(http::get(relay.address(), "/app"), async {
+        let mut peer = upstream.request().await;
+        peer.write("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await;
+        peer
+    });
+    assert_eq!(answer.status, 200);
+    assert!(peer.head.values("transfer-encoding").is_empty(), "there was no body");
+}
+
 /// A body without its chunks, if it has any.
 fn unchunked(head: &str, body: &str) -> String {
     if !head.to_ascii_lowercase().contains("transfer-encoding: chunked") {
