@@ -119,7 +119,7 @@ impl Gateway {
                 let seat = upstream.seat(route.settings.seats())?;
                 let stream =
                     upstream.connect(limits.connect_timeout, state.keepalive, route.tls.as_ref()).await?;
-                let asked = question(&request, &route, &upstream, &visit, purpose, Empty::<Bytes>::new());
+                let asked = question(&request, &route, &upstream, &visit, purpose, Empty::<Bytes>::new())?;
                 let answered = ask::ask(&upstream, stream, asked, limits.upgrade_timeout).await?;
                 match &answered {
                     // Nobody would understand what it sends then.
@@ -233,7 +233,10 @@ impl Gateway {
         let (head, body) = request.into_parts();
         let head = Request::from_parts(head, ());
         let in_chunks = !body.is_end_stream() && body.size_hint().exact().is_none();
-        let mut asked = question(&head, &route, &upstream, &visit, Purpose::Plain, body);
+        let mut asked = match question(&head, &route, &upstream, &visit, Purpose::Plain, body) {
+            Ok(asked) => asked,
+            Err(failure) => return refuse(&route, &[failure]),
+        };
         if in_chunks {
             // Unsaid, it would be no body with some methods, and with others one of the length that is said beside it.
             asked.headers_mut().insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
@@ -306,6 +309,9 @@ fn full(route: &Route) -> Answer {
 }
 
 /// What an upstream is asked.
+///
+/// # Errors
+/// The path is too long behind the upstream's own.
 fn question<B, C>(
     request: &Request<C>,
     route: &Route,
@@ -313,7 +319,7 @@ fn question<B, C>(
     visit: &Visit,
     purpose: Purpose,
     body: B,
-) -> Request<B> {
+) -> Result<Request<B>, Failure> {
     let settings = &route.settings;
     let mut asked = Request::new(body);
     *asked.method_mut() = request.method().clone();
@@ -321,11 +327,11 @@ fn question<B, C>(
     if let Ok(path) = RequestPath::new(request.uri().path()) {
         let rewrite = settings.rewrite.as_ref();
         let target = settings.path.forward(&upstream.address.base, rewrite, &path, request.uri().query());
-        *asked.uri_mut() = target.parse().unwrap_or_default();
+        *asked.uri_mut() = target.parse().map_err(|_| upstream.too_long())?;
     }
     *asked.headers_mut() =
         request::headers(request.headers(), settings, &upstream.address, visit.peer, purpose);
-    asked
+    Ok(asked)
 }
 
 /// The client's connection, once it has its answer; none if it is gone.

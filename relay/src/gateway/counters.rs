@@ -70,6 +70,8 @@ pub enum Refused {
     Answered,
     /// It was no upgrade, or a wrong one.
     NotUpgrade,
+    /// It could not be passed on as it was.
+    Wrong,
 }
 
 const SIDES: [(Side, &str); 3] =
@@ -86,13 +88,14 @@ const CAUSES: [(Cause, &str); 8] = [
     (Cause::Stopped, "stopped"),
 ];
 
-const REFUSALS: [(Refused, &str); 6] = [
+const REFUSALS: [(Refused, &str); 7] = [
     (Refused::Denied, "denied"),
     (Refused::Limit, "limit"),
     (Refused::Unreachable, "unreachable"),
     (Refused::TimedOut, "timed_out"),
     (Refused::Answered, "answered"),
     (Refused::NotUpgrade, "not_upgrade"),
+    (Refused::Wrong, "wrong"),
 ];
 
 /// Close codes that are counted apart; those beyond are counted as 0.

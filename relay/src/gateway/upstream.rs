@@ -65,6 +65,9 @@ pub enum Failure {
     /// The relay itself has no descriptors left.
     #[error("the gateway can't open a connection to the upstream {0}: {1}")]
     Exhausted(String, String),
+    /// It can't be asked for so long a path.
+    #[error("the path is too long for the upstream {0}")]
+    TooLong(String),
 }
 
 impl Failure {
@@ -74,6 +77,7 @@ impl Failure {
             Self::Unreachable(..) => StatusCode::BAD_GATEWAY,
             Self::TimedOut(..) => StatusCode::GATEWAY_TIMEOUT,
             Self::Full(_) | Self::Exhausted(..) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::TooLong(_) => StatusCode::URI_TOO_LONG,
         }
     }
 
@@ -83,6 +87,7 @@ impl Failure {
             Self::Unreachable(..) => Refused::Unreachable,
             Self::TimedOut(..) => Refused::TimedOut,
             Self::Full(_) | Self::Exhausted(..) => Refused::Limit,
+            Self::TooLong(_) => Refused::Wrong,
         }
     }
 
@@ -181,6 +186,11 @@ impl Upstream {
     /// It did not do something in time.
     pub fn timed_out(&self, what: &'static str, patience: Duration) -> Failure {
         Failure::TimedOut(self.name(), what, patience)
+    }
+
+    /// It can't be asked for so long a path.
+    pub fn too_long(&self) -> Failure {
+        Failure::TooLong(self.name())
     }
 
     /// It failed: if it is to blame, it rests.

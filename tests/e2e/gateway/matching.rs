@@ -11,7 +11,7 @@ use tests::{
     upstream::Echo,
 };
 
-use super::{refused, relay_to, say};
+use super::{refused, relay_to, route, say};
 
 #[tokio::test]
 async fn the_longest_prefix_of_whole_segments_wins() {
@@ -71,6 +71,25 @@ async fn a_route_replaces_its_prefix_and_an_upstream_has_a_base() {
         FrameClient::connect(relay.address(), path).await;
         assert_eq!(echo.last_head().line(), format!("GET {asked} HTTP/1.1"), "{path}");
     }
+}
+
+#[tokio::test]
+async fn a_path_that_is_too_long_behind_the_base_of_an_upstream_is_no_other_one() {
+    let echo = Echo::start().await;
+    let config = format!(
+        "[limits]\nheader_bytes = \"128KiB\"\n\
+         [[route]]\npath = \"/app\"\nupstreams = [\"ws://{}/{}\"]\nplain = \"pass\"\n",
+        echo.address(),
+        "b".repeat(100)
+    );
+    let relay = TestRelay::with_config(&config, &[]).await;
+    let path = format!("/app/{}", "p".repeat(65_500));
+    assert_eq!(http::get(relay.address(), &path).await.status, 414);
+    assert_eq!(refused(&relay, &path, "").await.status, 414);
+    assert!(echo.heads().is_empty(), "it would have been asked for what is not below its base");
+    let counted = &route(&relay, "/app").await;
+    assert_eq!(counted["connections"]["refused"]["wrong"], 2);
+    assert_eq!(counted["upstreams"][0]["failures"], 0, "it is not to blame");
 }
 
 #[tokio::test]
