@@ -30,6 +30,7 @@ use super::{
     settings::{Plain, Sort},
     stream::Stream,
     through::Through,
+    upload::{Progress, Upload},
     upstream::{Failure, Seat, Upstream},
     walk::Walker,
 };
@@ -120,7 +121,7 @@ impl Gateway {
                 let stream =
                     upstream.connect(limits.connect_timeout, state.keepalive, route.tls.as_ref()).await?;
                 let asked = question(&request, &route, &upstream, &visit, purpose, Empty::<Bytes>::new())?;
-                let answered = ask::ask(&upstream, stream, asked, limits.upgrade_timeout).await?;
+                let answered = ask::ask(&upstream, stream, asked, Progress::sent(), limits).await?;
                 match &answered {
                     // Nobody would understand what it sends then.
                     Answered::Upgraded(answer, ..)
@@ -233,6 +234,7 @@ impl Gateway {
         let (head, body) = request.into_parts();
         let head = Request::from_parts(head, ());
         let in_chunks = !body.is_end_stream() && body.size_hint().exact().is_none();
+        let (body, progress) = Upload::new(body);
         let mut asked = match question(&head, &route, &upstream, &visit, Purpose::Plain, body) {
             Ok(asked) => asked,
             Err(failure) => return refuse(&route, &[failure]),
@@ -242,7 +244,7 @@ impl Gateway {
             asked.headers_mut().insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
             asked.headers_mut().remove(header::CONTENT_LENGTH);
         }
-        let failure = match ask::ask(&upstream, stream, asked, limits.upgrade_timeout).await {
+        let failure = match ask::ask(&upstream, stream, asked, progress, limits).await {
             Ok(Answered::Other(answer, connection)) => {
                 upstream.worked();
                 return passed(

@@ -50,7 +50,7 @@ pub struct Seat {
     upstream: Arc<Upstream>,
 }
 
-/// An upstream did not do what it is for.
+/// An upstream did not do what it is for, or could not.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Failure {
     /// It can't be connected to.
@@ -68,6 +68,12 @@ pub enum Failure {
     /// It can't be asked for so long a path.
     #[error("the path is too long for the upstream {0}")]
     TooLong(String),
+    /// The client sent something else than a body.
+    #[error("the body of the request is no HTTP, or broke off")]
+    Broken,
+    /// The client began a body, and sent nothing for so long.
+    #[error("the body of the request did not go on within {0:?}")]
+    Stalled(Duration),
 }
 
 impl Failure {
@@ -78,6 +84,8 @@ impl Failure {
             Self::TimedOut(..) => StatusCode::GATEWAY_TIMEOUT,
             Self::Full(_) | Self::Exhausted(..) => StatusCode::SERVICE_UNAVAILABLE,
             Self::TooLong(_) => StatusCode::URI_TOO_LONG,
+            Self::Broken => StatusCode::BAD_REQUEST,
+            Self::Stalled(_) => StatusCode::REQUEST_TIMEOUT,
         }
     }
 
@@ -87,7 +95,7 @@ impl Failure {
             Self::Unreachable(..) => Refused::Unreachable,
             Self::TimedOut(..) => Refused::TimedOut,
             Self::Full(_) | Self::Exhausted(..) => Refused::Limit,
-            Self::TooLong(_) => Refused::Wrong,
+            Self::TooLong(_) | Self::Broken | Self::Stalled(_) => Refused::Wrong,
         }
     }
 
