@@ -102,6 +102,13 @@ impl Gateway {
                 answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
                 answer
             }
+            (false, _) if request.method() == Method::CONNECT => {
+                admitted.route.counters.refuse(Refused::Wrong);
+                let mut answer = text(StatusCode::METHOD_NOT_ALLOWED, "no tunnel leads through here");
+                let allowed = HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
+                answer.headers_mut().insert(header::ALLOW, allowed);
+                answer
+            }
             (false, _) => self.pass_on(request, admitted).await,
         })
     }

@@ -125,3 +125,13 @@ async fn plain_requests_need_the_same_right_as_connections() {
     assert_eq!(http::get(relay.address(), "/app").await.status, 403);
     assert!(echo.heads().is_empty());
 }
+
+#[tokio::test]
+async fn no_tunnel_leads_through_a_route() {
+    let upstream = Upstream::start().await;
+    let relay = relay_to(upstream.address(), "plain = \"pass\"").await;
+    let request = format!("CONNECT http://{0}/app HTTP/1.1\r\nHost: {0}\r\n\r\n", relay.host());
+    let answer = http::request(relay.address(), &request).await;
+    assert_eq!(answer.status, 405, "{}", answer.body);
+    assert!(answer.head.to_ascii_lowercase().contains("allow: get, "), "{}", answer.head);
+}
