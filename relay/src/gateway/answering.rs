@@ -18,7 +18,7 @@ use tokio_tungstenite::tungstenite::handshake::server::create_response_with_body
 use super::{
     Gateway, State,
     ask::{self, Answered},
-    body::{Answer, Body, Driver, Held, Passed, text},
+    body::{Answer, Body, Driver, Held, Pace, Passed, text},
     bridge::Bridge,
     counters::{Cause, End, Refused, Side},
     course::Source,
@@ -43,8 +43,8 @@ pub struct Visit {
     pub peer: SocketAddr,
     /// Whether the page that it is, if it is one, may subscribe to channels.
     pub known_origin: bool,
-    /// Tells that somebody is being served, as long as it lasts.
-    pub serving: Arc<()>,
+    /// Tells that somebody is being served, as long as it lasts, and whether the answer moves.
+    pub serving: Arc<Pace>,
 }
 
 /// A request that was admitted to a route.
@@ -154,7 +154,8 @@ impl Gateway {
                         answer,
                         connection,
                         limits.idle_timeout,
-                        Box::new((opening, seat, permit, visit.serving)),
+                        visit.serving,
+                        Box::new((opening, seat, permit)),
                     );
                 }
                 Err(failure) => {
@@ -258,7 +259,8 @@ impl Gateway {
                     answer,
                     connection,
                     limits.idle_timeout,
-                    Box::new((opening, seat, permit, visit.serving)),
+                    visit.serving,
+                    Box::new((opening, seat, permit)),
                 );
             }
             Ok(Answered::Upgraded(..)) => upstream.unreachable("upgraded what was no upgrade"),
@@ -364,8 +366,14 @@ fn switching(mut headers: HeaderMap) -> Answer {
 }
 
 /// The answer of an upstream, as it is.
-fn passed(answer: Response<Incoming>, connection: Driver, idle: Duration, held: Held) -> Answer {
-    answer.map(|body| Body::Passed(Box::new(Passed::new(body, connection, idle, held))))
+fn passed(
+    answer: Response<Incoming>,
+    connection: Driver,
+    idle: Duration,
+    pace: Arc<Pace>,
+    held: Held,
+) -> Answer {
+    answer.map(|body| Body::Passed(Box::new(Passed::new(body, connection, idle, pace, held))))
 }
 
 /// No upstream did what it is for: says of each what it did.
