@@ -242,7 +242,7 @@ impl Gateway {
         let (head, body) = request.into_parts();
         let head = Request::from_parts(head, ());
         let in_chunks = !body.is_end_stream() && body.size_hint().exact().is_none();
-        let (body, progress) = Upload::new(body);
+        let (body, progress) = Upload::new(body, Arc::clone(&visit.serving));
         let mut asked = match question(&head, &route, &upstream, &visit, Purpose::Plain, body) {
             Ok(asked) => asked,
             Err(failure) => return refuse(&route, &[failure]),

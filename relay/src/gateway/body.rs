@@ -33,17 +33,17 @@ pub struct Passed {
     body: Incoming,
     /// Reads and writes the connection, until it is done.
     connection: Option<Driver>,
-    idle: Duration,
     pace: Arc<Pace>,
     _held: Held,
 }
 
-/// Whether the answer moves that passes on a client's connection, one at a time: it comes, and the client takes it.
+/// Whether the answer moves that passes on a client's connection, one at a time: it comes, and the client takes it, or
+/// the request still goes on beside it.
 /// Whoever serves the connection looks here, since a body is not asked for more as long as nobody reads it.
 #[derive(Debug, Default)]
 pub struct Pace {
-    /// When it will have rested for too long; none if there is no answer.
-    due: Mutex<Option<Instant>>,
+    /// When it moved, and how long it may rest; none if there is no answer.
+    passing: Mutex<Option<(Instant, Duration)>>,
 }
 
 /// A connection to an upstream that has to be polled.
@@ -91,7 +91,7 @@ impl Passed {
     /// A body that may rest for `idle` at most, on a connection whose pace this is.
     pub fn new(body: Incoming, connection: Driver, idle: Duration, pace: Arc<Pace>, held: Held) -> Self {
         pace.set(Some(idle));
-        Self { body, connection: Some(connection), idle, pace, _held: held }
+        Self { body, connection: Some(connection), pace, _held: held }
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
@@ -102,7 +102,7 @@ impl Passed {
         }
         let polled = Pin::new(&mut self.body).poll_frame(cx);
         if polled.is_ready() {
-            self.pace.set(Some(self.idle));
+            self.pace.moved();
         }
         polled.map(|frame| frame.map(|frame| frame.map_err(BodyError::from)))
     }
@@ -129,13 +129,22 @@ impl Pace {
         .await;
     }
 
-    /// An answer moves, and may rest for so long from now on; or there is none.
+    /// The answer moves, if there is one.
+    pub fn moved(&self) {
+        if let Some((moved, _)) = &mut *self.passing.lock().unwrap_or_else(PoisonError::into_inner) {
+            *moved = Instant::now();
+        }
+    }
+
+    /// An answer begins that may rest for so long, or there is none any more.
     fn set(&self, idle: Option<Duration>) {
-        *self.due.lock().unwrap_or_else(PoisonError::into_inner) = idle.map(|idle| Instant::now() + idle);
+        let passing = idle.map(|idle| (Instant::now(), idle));
+        *self.passing.lock().unwrap_or_else(PoisonError::into_inner) = passing;
     }
 
     fn due(&self) -> Option<Instant> {
-        *self.due.lock().unwrap_or_else(PoisonError::into_inner)
+        let passing = *self.passing.lock().unwrap_or_else(PoisonError::into_inner);
+        passing.map(|(moved, idle)| moved + idle)
     }
 }
 
@@ -194,13 +203,15 @@ mod tests {
         let pace = Pace::default();
         let mut late = pin!(pace.late());
         assert!(late.as_mut().now_or_never().is_none(), "there is no answer");
+        pace.set(Some(IDLE));
         for _ in 0..3 {
-            pace.set(Some(IDLE));
+            pace.moved();
             assert!(late.as_mut().now_or_never().is_none());
             advance(IDLE - Duration::from_millis(1)).await;
             assert!(late.as_mut().now_or_never().is_none(), "it moved before");
         }
         pace.set(None);
+        pace.moved();
         advance(IDLE).await;
         assert!(late.as_mut().now_or_never().is_none(), "there is none any more");
         pace.set(Some(IDLE));

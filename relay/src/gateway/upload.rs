@@ -11,13 +11,14 @@ use std::{
 use hyper::body::{Body, Frame, SizeHint};
 use tokio::time::{Instant, Sleep};
 
-use super::settings::RouteLimits;
+use super::{body::Pace, settings::RouteLimits};
 
 /// The body of a request, which tells how far it is.
 #[derive(Debug)]
 pub struct Upload<B> {
     body: B,
     progress: Progress,
+    pace: Arc<Pace>,
 }
 
 /// How far a body is, for who waits for the answer.
@@ -59,10 +60,10 @@ pub enum Late {
 }
 
 impl<B> Upload<B> {
-    /// A body, and how far it is.
-    pub fn new(body: B) -> (Self, Progress) {
+    /// A body, and how far it is. Where it moves, so does an answer that has begun already, which has this pace.
+    pub fn new(body: B, pace: Arc<Pace>) -> (Self, Progress) {
         let progress = Progress(Arc::new(Mutex::new(Stage::Taken(Instant::now()))));
-        (Self { body, progress: progress.clone() }, progress)
+        (Self { body, progress: progress.clone(), pace }, progress)
     }
 }
 
@@ -75,6 +76,9 @@ impl<B: Body + Unpin> Body for Upload<B> {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
         let polled = Pin::new(&mut self.body).poll_frame(cx);
+        if polled.is_ready() {
+            self.pace.moved();
+        }
         let now = Instant::now();
         self.progress.change(|stage| match (&polled, stage) {
             (Poll::Pending, Stage::Awaited(since)) => Stage::Awaited(since),
@@ -210,7 +214,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_time_for_the_answer_begins_when_the_body_is_gone() {
-        let (upload, progress) = Upload::new(Scripted(None));
+        let (upload, progress) = Upload::new(Scripted(None), Arc::default());
         let mut patience = patience(progress);
         assert_eq!(after(ANSWER * 2, &mut patience).await, None);
         drop(upload);
@@ -220,7 +224,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_end_of_a_body_is_told_whether_it_is_asked_for_or_not() {
-        let (mut upload, progress) = Upload::new(Full::new(Bytes::from_static(b"x")));
+        let (mut upload, progress) = Upload::new(Full::new(Bytes::from_static(b"x")), Arc::default());
         while upload.frame().await.is_some() {}
         let mut patience = patience(progress);
         assert_eq!(after(ANSWER, &mut patience).await, Some(Late::Answer(ANSWER)));
@@ -231,7 +235,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn who_is_waited_for_is_who_is_late() {
-        let (mut upload, progress) = Upload::new(Scripted(None));
+        let (mut upload, progress) = Upload::new(Scripted(None), Arc::default());
         let mut patience = patience(progress);
         assert_eq!(after(IDLE - SHORT, &mut patience).await, None);
         // It is asked for more only when the upstream has taken what there was.
@@ -247,7 +251,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn nothing_is_waited_for_behind_a_body_that_broke() {
-        let (mut upload, progress) = Upload::new(Scripted(Some(Err("broken"))));
+        let (mut upload, progress) = Upload::new(Scripted(Some(Err("broken"))), Arc::default());
         assert!(upload.frame().now_or_never().is_some());
         drop(upload);
         assert!(progress.is_broken());

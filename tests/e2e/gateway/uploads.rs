@@ -62,6 +62,24 @@ async fn a_body_that_comes_on_may_take_longer_than_the_answer() {
 }
 
 #[tokio::test]
+async fn an_answer_that_begins_early_rests_as_long_as_the_body_moves() {
+    let upstream = Upstream::start().await;
+    let relay = relay_with(&upstream, "idle_timeout = \"300ms\"").await;
+    let mut client = begun(&relay, "1\r\nx\r\n").await;
+    let mut peer = upstream.request().await;
+    peer.write("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\no").await;
+    let mut pace = interval(Duration::from_millis(50));
+    for _ in 0..12 {
+        pace.tick().await;
+        client.write_all(b"1\r\nx\r\n").await.unwrap();
+        assert_eq!(peer.bytes(6).await, b"1\r\nx\r\n");
+    }
+    peer.write("k").await;
+    let answer = http::answer(&mut client, Vec::new()).await;
+    assert_eq!((answer.status, answer.body.as_str()), (200, "ok"));
+}
+
+#[tokio::test]
 async fn the_answer_is_waited_for_from_the_end_of_the_body_on() {
     let upstream = Upstream::start().await;
     let relay = relay_with(&upstream, "upgrade_timeout = \"200ms\"").await;
