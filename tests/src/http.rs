@@ -32,7 +32,7 @@ pub async fn request(address: SocketAddr, request: &str) -> Answer {
 }
 
 /// Reads an answer, of which these bytes were read already.
-pub(crate) async fn answer(stream: &mut TcpStream, mut bytes: Vec<u8>) -> Answer {
+pub async fn answer(stream: &mut TcpStream, mut bytes: Vec<u8>) -> Answer {
     let read = async {
         // Until all of the body is there, or the end.
         while missing_of_body(&bytes).is_none_or(|missing| missing > 0) {

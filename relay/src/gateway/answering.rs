@@ -7,7 +7,7 @@ use bytes::Bytes;
 use http_body_util::{Empty, Full};
 use hyper::{
     HeaderMap, Method, Request, Response, StatusCode,
-    body::Incoming,
+    body::{Body as _, Incoming},
     header::{self, HeaderValue},
     upgrade::OnUpgrade,
 };
@@ -18,7 +18,7 @@ use tokio_tungstenite::tungstenite::handshake::server::create_response_with_body
 use super::{
     Gateway, State,
     ask::{self, Answered},
-    body::{Answer, Body, Driver, Held, Passed, text},
+    body::{Answer, Body, Driver, Held, Pace, Passed, text},
     bridge::Bridge,
     counters::{Cause, End, Refused, Side},
     course::Source,
@@ -30,6 +30,7 @@ use super::{
     settings::{Plain, Sort},
     stream::Stream,
     through::Through,
+    upload::{Progress, Upload},
     upstream::{Failure, Seat, Upstream},
     walk::Walker,
 };
@@ -42,8 +43,8 @@ pub struct Visit {
     pub peer: SocketAddr,
     /// Whether the page that it is, if it is one, may subscribe to channels.
     pub known_origin: bool,
-    /// Tells that somebody is being served, as long as it lasts.
-    pub serving: Arc<()>,
+    /// Tells that somebody is being served, as long as it lasts, and whether the answer moves.
+    pub serving: Arc<Pace>,
 }
 
 /// A request that was admitted to a route.
@@ -83,8 +84,14 @@ impl Gateway {
             route.counters.refuse(Refused::Denied);
             return Ok(text(StatusCode::FORBIDDEN, &denied.to_string()));
         }
+        let upgrades = is_upgrade(&request);
+        if upgrades && !request.body().is_end_stream() {
+            // What came behind it would be frames for one side and a body for the other.
+            route.counters.refuse(Refused::NotUpgrade);
+            return Ok(text(StatusCode::BAD_REQUEST, "an upgrade has no body"));
+        }
         let admitted = Admitted { route, state, visit, begun: Instant::now() };
-        Ok(match (is_upgrade(&request), admitted.route.sort()) {
+        Ok(match (upgrades, admitted.route.sort()) {
             (true, Sort::WebSocket) => self.upgrade(request, admitted).await,
             (true, Sort::Bytes) => self.bridge(request, admitted).await,
             (false, _) if admitted.route.settings.plain == Plain::Refuse => {
@@ -93,6 +100,13 @@ impl Gateway {
                     text(StatusCode::UPGRADE_REQUIRED, "this path takes WebSocket connections only");
                 answer.headers_mut().insert(header::UPGRADE, HeaderValue::from_static("websocket"));
                 answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+                answer
+            }
+            (false, _) if request.method() == Method::CONNECT => {
+                admitted.route.counters.refuse(Refused::Wrong);
+                let mut answer = text(StatusCode::METHOD_NOT_ALLOWED, "no tunnel leads through here");
+                let allowed = HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
+                answer.headers_mut().insert(header::ALLOW, allowed);
                 answer
             }
             (false, _) => self.pass_on(request, admitted).await,
@@ -110,11 +124,11 @@ impl Gateway {
         let mut failures = Vec::new();
         for upstream in route.upstreams.to_try() {
             let asked = async {
-                let seat = upstream.seat(route.settings.upstream_connections)?;
+                let seat = upstream.seat(route.settings.seats())?;
                 let stream =
                     upstream.connect(limits.connect_timeout, state.keepalive, route.tls.as_ref()).await?;
-                let asked = question(&request, &route, &upstream, &visit, purpose, Empty::<Bytes>::new());
-                let answered = ask::ask(&upstream, stream, asked, limits.upgrade_timeout).await?;
+                let asked = question(&request, &route, &upstream, &visit, purpose, Empty::<Bytes>::new())?;
+                let answered = ask::ask(&upstream, stream, asked, Progress::sent(), limits).await?;
                 match &answered {
                     // Nobody would understand what it sends then.
                     Answered::Upgraded(answer, ..)
@@ -140,7 +154,8 @@ impl Gateway {
                         answer,
                         connection,
                         limits.idle_timeout,
-                        Box::new((seat, permit, visit.serving)),
+                        visit.serving,
+                        Box::new((opening, seat, permit)),
                     );
                 }
                 Err(failure) => {
@@ -215,7 +230,7 @@ impl Gateway {
     async fn pass_on(self: &Arc<Self>, request: Request<Incoming>, admitted: Admitted) -> Answer {
         let Admitted { route, state, visit, .. } = admitted;
         let limits = &route.settings.limits;
-        let Some(permit) = self.permit() else {
+        let (Some(opening), Some(permit)) = (Opening::take(&route), self.permit()) else {
             return full(&route);
         };
         route.counters.request();
@@ -226,15 +241,26 @@ impl Gateway {
         // From here on its body is on the way: nobody else can be asked.
         let (head, body) = request.into_parts();
         let head = Request::from_parts(head, ());
-        let asked = question(&head, &route, &upstream, &visit, Purpose::Plain, body);
-        let failure = match ask::ask(&upstream, stream, asked, limits.upgrade_timeout).await {
+        let in_chunks = !body.is_end_stream() && body.size_hint().exact().is_none();
+        let (body, progress) = Upload::new(body, Arc::clone(&visit.serving));
+        let mut asked = match question(&head, &route, &upstream, &visit, Purpose::Plain, body) {
+            Ok(asked) => asked,
+            Err(failure) => return refuse(&route, &[failure]),
+        };
+        if in_chunks {
+            // Unsaid, it would be no body with some methods, and with others one of the length that is said beside it.
+            asked.headers_mut().insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+            asked.headers_mut().remove(header::CONTENT_LENGTH);
+        }
+        let failure = match ask::ask(&upstream, stream, asked, progress, limits).await {
             Ok(Answered::Other(answer, connection)) => {
                 upstream.worked();
                 return passed(
                     answer,
                     connection,
                     limits.idle_timeout,
-                    Box::new((seat, permit, visit.serving)),
+                    visit.serving,
+                    Box::new((opening, seat, permit)),
                 );
             }
             Ok(Answered::Upgraded(..)) => upstream.unreachable("upgraded what was no upgrade"),
@@ -273,7 +299,7 @@ async fn connect(route: &Route, state: &State) -> Result<(Arc<Upstream>, Seat, S
     let mut failures = Vec::new();
     for upstream in route.upstreams.to_try() {
         let connected = async {
-            let seat = upstream.seat(route.settings.upstream_connections)?;
+            let seat = upstream.seat(route.settings.seats())?;
             Ok((seat, upstream.connect(limits.connect_timeout, state.keepalive, route.tls.as_ref()).await?))
         };
         match connected.await {
@@ -294,6 +320,9 @@ fn full(route: &Route) -> Answer {
 }
 
 /// What an upstream is asked.
+///
+/// # Errors
+/// The path is too long behind the upstream's own.
 fn question<B, C>(
     request: &Request<C>,
     route: &Route,
@@ -301,7 +330,7 @@ fn question<B, C>(
     visit: &Visit,
     purpose: Purpose,
     body: B,
-) -> Request<B> {
+) -> Result<Request<B>, Failure> {
     let settings = &route.settings;
     let mut asked = Request::new(body);
     *asked.method_mut() = request.method().clone();
@@ -309,11 +338,11 @@ fn question<B, C>(
     if let Ok(path) = RequestPath::new(request.uri().path()) {
         let rewrite = settings.rewrite.as_ref();
         let target = settings.path.forward(&upstream.address.base, rewrite, &path, request.uri().query());
-        *asked.uri_mut() = target.parse().unwrap_or_default();
+        *asked.uri_mut() = target.parse().map_err(|_| upstream.too_long())?;
     }
     *asked.headers_mut() =
         request::headers(request.headers(), settings, &upstream.address, visit.peer, purpose);
-    asked
+    Ok(asked)
 }
 
 /// The client's connection, once it has its answer; none if it is gone.
@@ -337,8 +366,14 @@ fn switching(mut headers: HeaderMap) -> Answer {
 }
 
 /// The answer of an upstream, as it is.
-fn passed(answer: Response<Incoming>, connection: Driver, idle: Duration, held: Held) -> Answer {
-    answer.map(|body| Body::Passed(Box::new(Passed::new(body, connection, idle, held))))
+fn passed(
+    answer: Response<Incoming>,
+    connection: Driver,
+    idle: Duration,
+    pace: Arc<Pace>,
+    held: Held,
+) -> Answer {
+    answer.map(|body| Body::Passed(Box::new(Passed::new(body, connection, idle, pace, held))))
 }
 
 /// No upstream did what it is for: says of each what it did.

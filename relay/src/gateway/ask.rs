@@ -5,7 +5,6 @@ use std::{
     future::{Future, poll_fn},
     io,
     pin::pin,
-    time::Duration,
 };
 
 use bytes::Bytes;
@@ -16,13 +15,14 @@ use hyper::{
     header,
 };
 use hyper_util::rt::TokioIo;
-use tokio::time::{Instant, timeout_at};
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use super::{
     body::Driver,
     request::strip_connection,
+    settings::RouteLimits,
     stream::Stream,
+    upload::{Late, Patience, Progress},
     upstream::{Failure, Upstream},
 };
 
@@ -34,20 +34,21 @@ pub enum Answered {
     Other(Response<Incoming>, Driver),
 }
 
-/// Asks, and waits for the answer's head for `patience` at most.
+/// Asks, and waits for the answer's head as long as `limits` allow, with a body that is that far.
 ///
 /// # Errors
-/// What the upstream did instead of answering.
+/// What the upstream did instead of answering, or the client instead of asking.
 pub async fn ask<B>(
     upstream: &Upstream,
     stream: Stream,
     request: Request<B>,
-    patience: Duration,
+    progress: Progress,
+    limits: &RouteLimits,
 ) -> Result<Answered, Failure>
 where
     B: Body<Data = Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Send + 'static,
 {
-    let deadline = Instant::now() + patience;
+    let mut patience = Patience::new(progress.clone(), limits);
     let key = request.headers().get(header::SEC_WEBSOCKET_KEY).cloned();
     let handshake = http1::handshake(TokioIo::new(stream));
     let (mut sender, connection) = handshake.await.map_err(|error| upstream.unreachable(reason(&error)))?;
@@ -55,11 +56,12 @@ where
         // What goes wrong is said to whoever waits for the answer.
         let _ = connection.with_upgrades().await;
     }));
-    let answer = timeout_at(deadline, beside(&mut connection, sender.send_request(request))).await;
+    let answer = patience.wait(beside(&mut connection, sender.send_request(request))).await;
     let mut answer = match answer {
         Ok(Ok(answer)) => answer,
+        Ok(Err(_)) if progress.is_broken() => return Err(Failure::Broken),
         Ok(Err(error)) => return Err(upstream.unreachable(reason(&error))),
-        Err(_) => return Err(upstream.timed_out("answer", patience)),
+        Err(late) => return Err(failure(upstream, late)),
     };
     if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
         strip_connection(answer.headers_mut());
@@ -71,10 +73,10 @@ where
         return Err(upstream.unreachable("answered the upgrade wrongly"));
     }
     let upgrade = hyper::upgrade::on(&mut answer);
-    let upgraded = match timeout_at(deadline, beside(&mut connection, upgrade)).await {
+    let upgraded = match patience.wait(beside(&mut connection, upgrade)).await {
         Ok(Ok(upgraded)) => upgraded,
         Ok(Err(error)) => return Err(upstream.unreachable(reason(&error))),
-        Err(_) => return Err(upstream.timed_out("answer", patience)),
+        Err(late) => return Err(failure(upstream, late)),
     };
     let parts = upgraded
         .downcast::<TokioIo<Stream>>()
@@ -90,6 +92,16 @@ impl fmt::Debug for Answered {
             Self::Upgraded(answer, ..) => write!(f, "Upgraded({:?})", answer.status()),
             Self::Other(answer, _) => write!(f, "Other({:?})", answer.status()),
         }
+    }
+}
+
+/// Who is to blame for what did not come.
+fn failure(upstream: &Upstream, late: Late) -> Failure {
+    match late {
+        Late::Answer(patience) => upstream.timed_out("answer", patience),
+        Late::Upstream(patience) => upstream.timed_out("take the request", patience),
+        Late::Client(patience) => Failure::Stalled(patience),
+        Late::Broken => Failure::Broken,
     }
 }
 

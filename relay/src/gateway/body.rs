@@ -4,9 +4,10 @@
 use std::{
     convert::Infallible,
     fmt,
-    future::Future as _,
-    pin::Pin,
-    task::{Context, Poll, ready},
+    future::{Future, poll_fn},
+    pin::{Pin, pin},
+    sync::{Arc, Mutex, PoisonError},
+    task::{Context, Poll},
     time::Duration,
 };
 
@@ -17,7 +18,7 @@ use hyper::{
     body::{Body as _, Frame, Incoming, SizeHint},
     header::{self, HeaderValue},
 };
-use tokio::time::{Instant, Sleep};
+use tokio::time::Instant;
 
 /// The body of an answer.
 pub enum Body {
@@ -32,9 +33,17 @@ pub struct Passed {
     body: Incoming,
     /// Reads and writes the connection, until it is done.
     connection: Option<Driver>,
-    idle: Duration,
-    deadline: Pin<Box<Sleep>>,
+    pace: Arc<Pace>,
     _held: Held,
+}
+
+/// Whether the answer moves that passes on a client's connection, one at a time: it comes, and the client takes it, or
+/// the request still goes on beside it.
+/// Whoever serves the connection looks here, since a body is not asked for more as long as nobody reads it.
+#[derive(Debug, Default)]
+pub struct Pace {
+    /// When it moved, and how long it may rest; none if there is no answer.
+    passing: Mutex<Option<(Instant, Duration)>>,
 }
 
 /// A connection to an upstream that has to be polled.
@@ -52,9 +61,6 @@ pub enum BodyError {
     /// What the connection says.
     #[error("the upstream's answer broke off: {0}")]
     Broken(#[from] hyper::Error),
-    /// Nothing came for too long.
-    #[error("the upstream's answer stalled")]
-    Stalled,
     /// A text does not fail.
     #[error("")]
     Never(#[from] Infallible),
@@ -82,10 +88,10 @@ impl fmt::Debug for Passed {
 }
 
 impl Passed {
-    /// A body that may be silent for `idle` at most.
-    pub fn new(body: Incoming, connection: Driver, idle: Duration, held: Held) -> Self {
-        let deadline = Box::pin(tokio::time::sleep(idle));
-        Self { body, connection: Some(connection), idle, deadline, _held: held }
+    /// A body that may rest for `idle` at most, on a connection whose pace this is.
+    pub fn new(body: Incoming, connection: Driver, idle: Duration, pace: Arc<Pace>, held: Held) -> Self {
+        pace.set(Some(idle));
+        Self { body, connection: Some(connection), pace, _held: held }
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
@@ -94,12 +100,51 @@ impl Passed {
         {
             self.connection = None;
         }
-        if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx) {
-            self.deadline.as_mut().reset(Instant::now() + self.idle);
-            return Poll::Ready(frame.map(|frame| frame.map_err(BodyError::from)));
+        let polled = Pin::new(&mut self.body).poll_frame(cx);
+        if polled.is_ready() {
+            self.pace.moved();
         }
-        ready!(self.deadline.as_mut().poll(cx));
-        Poll::Ready(Some(Err(BodyError::Stalled)))
+        polled.map(|frame| frame.map(|frame| frame.map_err(BodyError::from)))
+    }
+}
+
+impl Drop for Passed {
+    fn drop(&mut self) {
+        self.pace.set(None);
+    }
+}
+
+impl Pace {
+    /// Waits until an answer has rested for too long. Nothing but a deadline wakes it: it is to be polled after what
+    /// makes answers move.
+    pub async fn late(&self) {
+        let mut deadline = pin!(tokio::time::sleep(Duration::ZERO));
+        poll_fn(|cx| {
+            let Some(due) = self.due() else { return Poll::Pending };
+            if deadline.deadline() != due {
+                deadline.as_mut().reset(due);
+            }
+            deadline.as_mut().poll(cx)
+        })
+        .await;
+    }
+
+    /// The answer moves, if there is one.
+    pub fn moved(&self) {
+        if let Some((moved, _)) = &mut *self.passing.lock().unwrap_or_else(PoisonError::into_inner) {
+            *moved = Instant::now();
+        }
+    }
+
+    /// An answer begins that may rest for so long, or there is none any more.
+    fn set(&self, idle: Option<Duration>) {
+        let passing = idle.map(|idle| (Instant::now(), idle));
+        *self.passing.lock().unwrap_or_else(PoisonError::into_inner) = passing;
+    }
+
+    fn due(&self) -> Option<Instant> {
+        let passing = *self.passing.lock().unwrap_or_else(PoisonError::into_inner);
+        passing.map(|(moved, idle)| moved + idle)
     }
 }
 
@@ -143,4 +188,35 @@ pub fn text(status: StatusCode, line: &str) -> Answer {
         answer.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
     }
     answer
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt as _;
+    use tokio::time::advance;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_is_late_when_it_has_rested_for_too_long() {
+        const IDLE: Duration = Duration::from_secs(5);
+        let pace = Pace::default();
+        let mut late = pin!(pace.late());
+        assert!(late.as_mut().now_or_never().is_none(), "there is no answer");
+        pace.set(Some(IDLE));
+        for _ in 0..3 {
+            pace.moved();
+            assert!(late.as_mut().now_or_never().is_none());
+            advance(IDLE - Duration::from_millis(1)).await;
+            assert!(late.as_mut().now_or_never().is_none(), "it moved before");
+        }
+        pace.set(None);
+        pace.moved();
+        advance(IDLE).await;
+        assert!(late.as_mut().now_or_never().is_none(), "there is none any more");
+        pace.set(Some(IDLE));
+        assert!(late.as_mut().now_or_never().is_none());
+        advance(IDLE).await;
+        assert!(late.as_mut().now_or_never().is_some());
+    }
 }

@@ -70,6 +70,8 @@ pub enum Refused {
     Answered,
     /// It was no upgrade, or a wrong one.
     NotUpgrade,
+    /// It could not be passed on as it was.
+    Wrong,
 }
 
 const SIDES: [(Side, &str); 3] =
@@ -86,13 +88,14 @@ const CAUSES: [(Cause, &str); 8] = [
     (Cause::Stopped, "stopped"),
 ];
 
-const REFUSALS: [(Refused, &str); 6] = [
+const REFUSALS: [(Refused, &str); 7] = [
     (Refused::Denied, "denied"),
     (Refused::Limit, "limit"),
     (Refused::Unreachable, "unreachable"),
     (Refused::TimedOut, "timed_out"),
     (Refused::Answered, "answered"),
     (Refused::NotUpgrade, "not_upgrade"),
+    (Refused::Wrong, "wrong"),
 ];
 
 /// Close codes that are counted apart; those beyond are counted as 0.
@@ -148,26 +151,24 @@ pub struct Times {
 const SPREAD: usize = 32;
 
 impl Counters {
-    /// A connection is open from now on, if no more than `limit` are; else it is not counted.
+    /// A connection or a request is open from now on, if no more than `limit` are; else it is not counted.
     pub fn try_open(&self, limit: usize) -> bool {
         let limit = limit as u64;
         let one_more = |open: u64| (open < limit).then_some(open + 1);
-        let opened = self.open.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).is_ok();
-        if opened {
-            add(&self.total, 1);
-        }
-        opened
+        self.open.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).is_ok()
     }
 
-    /// An open connection is none any more; it did not become one of WebSocket if `upgraded` is not said.
-    pub fn close(&self, upgraded: bool) {
+    /// What is open has become a connection of WebSocket.
+    pub fn enter(&self) {
+        add(&self.total, 1);
+    }
+
+    /// What was open is it no more.
+    pub fn close(&self) {
         self.open.fetch_sub(1, Ordering::Relaxed);
-        if !upgraded {
-            self.total.fetch_sub(1, Ordering::Relaxed);
-        }
     }
 
-    /// Connections that are open.
+    /// Connections that are open, and requests that are not answered to the end.
     pub fn open(&self) -> u64 {
         self.open.load(Ordering::Relaxed)
     }
@@ -308,7 +309,8 @@ mod tests {
     fn what_is_counted_is_told() {
         let counters = Counters::default();
         assert!(counters.try_open(2) && counters.try_open(2) && !counters.try_open(2));
-        counters.close(false);
+        counters.enter();
+        counters.close();
         counters.refuse(Refused::Limit);
         counters.from_client.add(3, 100);
         let end = End { side: Side::Upstream, cause: Cause::Closed, close_code: Some(1000) };

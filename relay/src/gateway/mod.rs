@@ -5,7 +5,7 @@
 //! - [`settings`]: what is said of routes. [`path`]: prefixes and the paths of requests, pure. [`routes`]: which route
 //!   it is, and who may use it. [`request`]: what the upstream is asked, pure.
 //! - `answering`: a request from its admission to its answer. [`upstream`]: which one is tried, and connecting.
-//!   [`ask`]: the question and its answer. [`body`]: answers.
+//!   [`ask`]: the question and its answer. [`upload`]: the question's body. [`body`]: answers.
 //! - [`through`]: the way between two sides that speak WebSocket, on which each direction (`way`) has a [`course`]: bytes
 //!   pass as they are, and [`walk`] sees them; or [`govern`] puts [`messages`] before [`rules`] ([`pattern`], [`rate`], `work`) and the
 //!   [`tap`]. All but `through`, `govern` and `tap` is pure.
@@ -41,6 +41,7 @@ pub mod tap;
 pub mod through;
 pub mod trial;
 pub mod unframe;
+pub mod upload;
 pub mod upstream;
 pub mod walk;
 mod way;

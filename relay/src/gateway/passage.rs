@@ -12,11 +12,10 @@ use super::{
     upstream::Seat,
 };
 
-/// A place on a route, before it is known whether it becomes a connection.
+/// A place on a route: of a connection, or of what is asked and does not become one until it is answered to the end.
 #[derive(Debug)]
 pub struct Opening {
     route: Arc<Route>,
-    upgraded: bool,
 }
 
 /// A proxied connection.
@@ -37,19 +36,19 @@ impl Opening {
     /// Takes a place, if one is free.
     pub fn take(route: &Arc<Route>) -> Option<Self> {
         let free = route.counters.try_open(route.settings.limits.connections);
-        free.then(|| Self { route: Arc::clone(route), upgraded: false })
+        free.then(|| Self { route: Arc::clone(route) })
     }
 
     /// It has become a connection. `close` is how long its peers may take to end their sides.
     pub fn enter(
-        mut self,
+        self,
         clock: &Clock,
         peer: SocketAddr,
         seat: Seat,
         permit: OwnedSemaphorePermit,
         close: Duration,
     ) -> Passage {
-        self.upgraded = true;
+        self.route.counters.enter();
         let (number, control) = self.route.open.enter(clock);
         Passage {
             number,
@@ -66,7 +65,7 @@ impl Opening {
 
 impl Drop for Opening {
     fn drop(&mut self) {
-        self.route.counters.close(self.upgraded);
+        self.route.counters.close();
     }
 }
 

@@ -18,7 +18,9 @@ pub struct RequestPath<'a> {
 
 /// A path that an upstream may take for another one than it was compared as.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("a path through the gateway has no `.` and `..` segments, and its escapes are UTF-8")]
+#[error(
+    "a path through the gateway has no `.` and `..` segments, no escaped `/` or `\\`, and its escapes are UTF-8"
+)]
 pub struct Ambiguous;
 
 /// Beginnings of paths that are the relay's own, with what they are for.
@@ -75,7 +77,7 @@ impl Prefix {
     }
 
     /// The path that an upstream is asked for: `base`, then the path as it came, or with `rewrite` in place of this
-    /// prefix, then the query.
+    /// prefix, then the query. It begins with one `/`: what stands behind two, some take for a host.
     pub fn forward(
         &self,
         base: &Self,
@@ -91,9 +93,7 @@ impl Prefix {
                 out.push_str(path.behind(self.segments()));
             }
         }
-        if out.is_empty() {
-            out.push('/');
-        }
+        out.replace_range(..out.len() - out.trim_start_matches('/').len(), "/");
         if let Some(query) = query {
             out.push('?');
             out.push_str(query);
@@ -110,11 +110,11 @@ impl<'a> RequestPath<'a> {
     /// Takes the path of a request as it came.
     ///
     /// # Errors
-    /// If it has segments that lead elsewhere, or escapes that are no text.
+    /// If some would take it for another path, or it has escapes that are no text.
     pub fn new(raw: &'a str) -> Result<Self, Ambiguous> {
         let plain = percent_decode_str(raw).decode_utf8().map_err(|_| Ambiguous)?;
-        // Some take `\` for `/`.
-        if plain.split(['/', '\\']).any(|segment| segment == "." || segment == "..") {
+        // Some take `\` for `/`, and an escaped `/` parts the path as it is compared, but not as it is cut.
+        if plain.contains('\\') || has_escaped_slash(raw) || plain.split('/').any(leads_elsewhere) {
             return Err(Ambiguous);
         }
         let plain = if plain.contains("//") { Cow::Owned(without_empty_segments(&plain)) } else { plain };
@@ -130,6 +130,15 @@ impl<'a> RequestPath<'a> {
         }
         rest
     }
+}
+
+fn has_escaped_slash(path: &str) -> bool {
+    path.as_bytes().windows(3).any(|code| code.eq_ignore_ascii_case(b"%2f"))
+}
+
+/// Whether a segment is `.` or `..`, also for those who take what stands behind `;` for parameters.
+fn leads_elsewhere(segment: &str) -> bool {
+    matches!(segment.split(';').next(), Some("." | ".."))
 }
 
 fn without_empty_segments(path: &str) -> String {
@@ -185,7 +194,7 @@ mod tests {
     #[test]
     fn a_prefix_is_of_whole_segments() {
         let a = prefix("/a/b/");
-        for inside in ["/a/b", "/a/b/", "/a/b/c", "/a//b/c", "/%61/b", "/a%2Fb/c", "//a/b"] {
+        for inside in ["/a/b", "/a/b/", "/a/b/c", "/a//b/c", "/%61/b", "//a/b"] {
             assert!(a.contains(&path(inside)), "{inside}");
         }
         for outside in ["/a", "/a/bc", "/A/b", "/x/a/b", "/", "/a/b%20"] {
@@ -201,7 +210,21 @@ mod tests {
         {
             assert_eq!(RequestPath::new(text), Err(Ambiguous), "{text}");
         }
-        assert!(RequestPath::new("/a/..b/...").is_ok());
+        for text in ["/a\\b", "/a/admin\\", "/..;/b", "/a/..;x=1/b", "/a/.;/b", "/a/%2e%2e%3b/b"] {
+            assert_eq!(RequestPath::new(text), Err(Ambiguous), "{text}");
+        }
+        for text in ["/a/..b/...", "/a;x=1/b", "/a/;/b", "/a/.b;c"] {
+            assert!(RequestPath::new(text).is_ok(), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_escape_neither_joins_nor_parts_segments() {
+        for text in ["/a%2Fb/x/admin", "/a%2fb", "/a/b%2F", "/a%5Cb", "/a/x%5cy"] {
+            assert_eq!(RequestPath::new(text), Err(Ambiguous), "{text}");
+        }
+        // What only looks like one once it is decoded twice is a text.
+        assert!(RequestPath::new("/a%252Fb").is_ok());
     }
 
     #[test]
@@ -215,6 +238,19 @@ mod tests {
         assert_eq!(forward("/", "/a", Some("/"), "/a/b/?", Some("")), "/b/??");
         assert_eq!(forward("/x", "/a/b", Some("/y"), "//a//b//c", None), "/x/y//c");
         assert_eq!(forward("/x", "/a", Some("/"), "/a", None), "/x");
+        assert_eq!(forward("/x", "/a", None, "//a//b", None), "/x//a//b");
+    }
+
+    #[test]
+    fn what_goes_on_begins_with_no_host() {
+        let forward = |rewrite: Option<&str>, came: &str| {
+            prefix("/a").forward(&Prefix::default(), rewrite.map(prefix).as_ref(), &path(came), None)
+        };
+        assert_eq!(forward(None, "//a/a/admin"), "/a/a/admin");
+        assert_eq!(forward(None, "///a//b"), "/a//b");
+        assert_eq!(forward(Some("/"), "/a//x/admin"), "/x/admin");
+        assert_eq!(forward(Some("/"), "/a//"), "/");
+        assert_eq!(forward(Some("/y"), "//a//x"), "/y//x");
     }
 
     #[test]
@@ -239,6 +275,20 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn what_is_left_behind_a_prefix_is_what_it_was_compared_as(
+            raw in "(/(a|b|%61|%62|%2F|%2f|admin|)){1,6}",
+            of in prop::sample::select(vec!["/a", "/a/b", "/b/a/a"]),
+        ) {
+            let (Ok(came), of) = (RequestPath::new(&raw), prefix(of)) else { return Ok(()) };
+            if of.contains(&came) {
+                let left = of.forward(&Prefix::default(), Some(&Prefix::default()), &came, None);
+                let again = RequestPath::new(&left).unwrap();
+                let segments = |text: &str| text.split('/').filter(|s| !s.is_empty()).map(str::to_owned).collect::<Vec<_>>();
+                prop_assert_eq!(segments(&again.plain), segments(&came.plain[of.len()..]));
+            }
+        }
+
         #[test]
         fn what_is_left_behind_a_prefix_is_a_path_again(segments in prop::collection::vec("[a-z]{1,3}", 1..5), of in 1usize..5) {
             let whole = format!("/{}", segments.join("/"));

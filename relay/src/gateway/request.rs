@@ -68,6 +68,10 @@ pub fn headers(
         headers.remove(header::SEC_WEBSOCKET_EXTENSIONS);
     }
     if purpose != Purpose::Plain {
+        // There is no body, and the upstream is to wait for none.
+        for name in [header::CONTENT_LENGTH, header::EXPECT] {
+            headers.remove(name);
+        }
         headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
         headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
         if let Some(wanted) = &route.subprotocols {

@@ -103,6 +103,11 @@ impl RouteSettings {
     pub fn is_governed(&self) -> bool {
         !self.rules.is_empty() || self.tap.is_some()
     }
+
+    /// Connections at once to each of its upstreams.
+    pub fn seats(&self) -> usize {
+        self.upstream_connections.unwrap_or(self.limits.connections)
+    }
 }
 
 /// The origins whose pages may connect.

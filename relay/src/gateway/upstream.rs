@@ -50,7 +50,7 @@ pub struct Seat {
     upstream: Arc<Upstream>,
 }
 
-/// An upstream did not do what it is for.
+/// An upstream did not do what it is for, or could not.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Failure {
     /// It can't be connected to.
@@ -65,6 +65,15 @@ pub enum Failure {
     /// The relay itself has no descriptors left.
     #[error("the gateway can't open a connection to the upstream {0}: {1}")]
     Exhausted(String, String),
+    /// It can't be asked for so long a path.
+    #[error("the path is too long for the upstream {0}")]
+    TooLong(String),
+    /// The client sent something else than a body.
+    #[error("the body of the request is no HTTP, or broke off")]
+    Broken,
+    /// The client began a body, and sent nothing for so long.
+    #[error("the body of the request did not go on within {0:?}")]
+    Stalled(Duration),
 }
 
 impl Failure {
@@ -74,6 +83,9 @@ impl Failure {
             Self::Unreachable(..) => StatusCode::BAD_GATEWAY,
             Self::TimedOut(..) => StatusCode::GATEWAY_TIMEOUT,
             Self::Full(_) | Self::Exhausted(..) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::TooLong(_) => StatusCode::URI_TOO_LONG,
+            Self::Broken => StatusCode::BAD_REQUEST,
+            Self::Stalled(_) => StatusCode::REQUEST_TIMEOUT,
         }
     }
 
@@ -83,6 +95,7 @@ impl Failure {
             Self::Unreachable(..) => Refused::Unreachable,
             Self::TimedOut(..) => Refused::TimedOut,
             Self::Full(_) | Self::Exhausted(..) => Refused::Limit,
+            Self::TooLong(_) | Self::Broken | Self::Stalled(_) => Refused::Wrong,
         }
     }
 
@@ -141,12 +154,12 @@ impl Upstreams {
 }
 
 impl Upstream {
-    /// Takes one of the connections that it may have.
+    /// Takes one of the `limit` connections that it may have.
     ///
     /// # Errors
     /// [`Failure::Full`].
-    pub fn seat(self: &Arc<Self>, limit: Option<usize>) -> Result<Seat, Failure> {
-        let limit = limit.map_or(u64::MAX, |limit| limit as u64);
+    pub fn seat(self: &Arc<Self>, limit: usize) -> Result<Seat, Failure> {
+        let limit = limit as u64;
         let one_more = |open: u64| (open < limit).then_some(open + 1);
         match self.open.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more) {
             Ok(_) => Ok(Seat { upstream: Arc::clone(self) }),
@@ -154,7 +167,7 @@ impl Upstream {
         }
     }
 
-    /// Connects, in at most `patience`.
+    /// Connects, in at most `patience`; `tls` is for those whose address says so.
     ///
     /// # Errors
     /// Whose fault it is that there is no connection.
@@ -183,6 +196,11 @@ impl Upstream {
         Failure::TimedOut(self.name(), what, patience)
     }
 
+    /// It can't be asked for so long a path.
+    pub fn too_long(&self) -> Failure {
+        Failure::TooLong(self.name())
+    }
+
     /// It failed: if it is to blame, it rests.
     pub fn failed(&self, failure: &Failure, rest: Duration) {
         if failure.is_its() {
@@ -208,15 +226,17 @@ impl Upstream {
     async fn open(&self, keepalive: Duration, tls: Option<&Connector>) -> io::Result<Stream> {
         match &self.address.place {
             Place::Unix(path) => Ok(Stream::Unix(UnixStream::connect(path).await?)),
-            Place::Tcp { host, port, .. } => {
+            Place::Tcp { host, port, tls: speaks_tls } => {
                 let socket = connect_to_any(lookup_host((host.as_str(), *port)).await?).await?;
                 // Best effort: a connection without them works too.
                 let _ = socket.set_nodelay(true);
                 let keepalive = socket2::TcpKeepalive::new().with_time(keepalive);
                 let _ = socket2::SockRef::from(&socket).set_tcp_keepalive(&keepalive);
-                match tls {
-                    Some(tls) => Ok(Stream::Tls(Box::new(tls.connect(host, socket).await?))),
-                    None => Ok(Stream::Tcp(socket)),
+                match (speaks_tls, tls) {
+                    (false, _) => Ok(Stream::Tcp(socket)),
+                    (true, Some(tls)) => Ok(Stream::Tls(Box::new(tls.connect(host, socket).await?))),
+                    // What is to be said in secret is never said aloud.
+                    (true, None) => Err(io::Error::other("the route has nothing to speak TLS with")),
                 }
             }
         }
@@ -317,10 +337,10 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_is_known_of_an_upstream_goes_on_and_its_seats_are_limited() {
         let before = Upstreams::new(&addresses(&["ws://a"]), Balance::Order, None);
-        let seat = before.all[0].seat(Some(1)).unwrap();
+        let seat = before.all[0].seat(1).unwrap();
         let after = Upstreams::new(&addresses(&["ws://b", "ws://a"]), Balance::Order, Some(&before));
-        assert_eq!(after.all[1].seat(Some(1)).unwrap_err(), Failure::Full("a:80".into()));
+        assert_eq!(after.all[1].seat(1).unwrap_err(), Failure::Full("a:80".into()));
         drop(seat);
-        assert!(after.all[1].seat(Some(1)).is_ok());
+        assert!(after.all[1].seat(1).is_ok());
     }
 }

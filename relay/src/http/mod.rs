@@ -27,7 +27,7 @@ use crate::{
     connection::Connection,
     gateway::{
         Gateway, Visit,
-        body::{Answer, text as refusal},
+        body::{Answer, Pace, text as refusal},
     },
     receivers::{
         ReceiverSettings,
@@ -94,7 +94,7 @@ impl Front {
         let front = Arc::clone(&self);
         let peer = connection.peer();
         // Who serves has one, the service too; each answer of the gateway has one until it is out.
-        let serving = Arc::new(());
+        let serving = Arc::new(Pace::default());
         let others = Arc::clone(&serving);
         let service = service_fn(move |request| {
             let (front, serving) = (Arc::clone(&front), Arc::clone(&others));
@@ -110,9 +110,13 @@ impl Front {
         let mut answering = std::pin::pin!(answering);
         loop {
             tokio::select! {
+                // In this order, so that the pace of an answer is known before it is looked at.
+                biased;
                 // What goes wrong here is the peer's to see: hyper has answered it as well as it could.
                 _ = answering.as_mut() => return,
                 () = self.life.stopping() => break,
+                // Its upstream or its client does not go on: there is nothing to wait for.
+                () = serving.late() => return,
                 // The gateway has limits of its own for what takes long.
                 () = tokio::time::sleep(self.settings.stall) => if is_idle() { break },
             }
@@ -126,7 +130,7 @@ impl Front {
         self: Arc<Self>,
         request: Request<Incoming>,
         peer: SocketAddr,
-        serving: Arc<()>,
+        serving: Arc<Pace>,
     ) -> Answer {
         if let Err(text) = guard::host(request.headers(), &self.settings.hosts) {
             return refusal(StatusCode::MISDIRECTED_REQUEST, &text);

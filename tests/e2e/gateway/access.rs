@@ -6,10 +6,14 @@ use tests::{
     frames::FrameClient,
     http::{self, Answer},
     relay::TestRelay,
-    upstream::Echo,
+    sender,
+    upstream::{Echo, Upstream},
     within,
 };
-use tokio::net::{TcpSocket, TcpStream};
+use tokio::{
+    io::AsyncWriteExt,
+    net::{TcpSocket, TcpStream},
+};
 
 use super::{app, refused, relay_to, route, say, told};
 
@@ -107,6 +111,32 @@ async fn a_route_has_no_more_connections_than_it_may() {
     told(&relay, "/app", "one connection", |told| told["connections"]["open"] == 1).await;
     say(&mut FrameClient::connect(relay.address(), "/app").await, "3", "3").await;
     say(&mut second, "2", "2").await;
+}
+
+#[tokio::test]
+async fn what_is_no_connection_takes_a_place_of_the_route_until_it_is_answered() {
+    let upstream = Upstream::start().await;
+    let relay = relay_to(upstream.address(), "connections = 2\nplain = \"pass\"").await;
+    let plain = format!("GET /app/plain HTTP/1.1\r\nHost: {}\r\n\r\n", relay.host());
+    let upgrade = http::upgrade_head(relay.address(), "/app", "");
+    let (mut clients, mut peers) = (Vec::new(), Vec::new());
+    for request in [plain, upgrade] {
+        let mut client = sender::connect(relay.address()).await;
+        client.write_all(request.as_bytes()).await.unwrap();
+        clients.push(client);
+        peers.push(upstream.request().await);
+    }
+    // It is no upgrade, and not over.
+    peers[1].write("HTTP/1.1 403 Forbidden\r\nContent-Length: 3\r\n\r\nno").await;
+    told(&relay, "/app", "an answer", |told| told["connections"]["refused"]["answered"] == 1).await;
+    assert_eq!(http::get(relay.address(), "/app").await.status, 503);
+    assert_eq!(refused(&relay, "/app", "").await.status, 503);
+    let counted = route(&relay, "/app").await;
+    assert_eq!((&counted["connections"]["open"], &counted["connections"]["total"]), (&2.into(), &0.into()));
+    assert_eq!(counted["connections"]["refused"]["limit"], 2);
+    peers[0].write("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await;
+    peers[1].write("!").await;
+    told(&relay, "/app", "no connection", |told| told["connections"]["open"] == 0).await;
 }
 
 #[tokio::test]

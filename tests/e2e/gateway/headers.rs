@@ -2,10 +2,11 @@
 
 use tests::{
     frames::FrameClient,
-    upstream::{Echo, Upstream},
+    relay::TestRelay,
+    upstream::{Echo, TcpEcho, Upstream},
 };
 
-use super::relay_to;
+use super::{app, refused, relay_to};
 
 #[tokio::test]
 async fn host_is_that_of_the_client_that_of_the_upstream_or_another() {
@@ -72,6 +73,32 @@ async fn what_is_about_one_connection_alone_does_not_go_on() {
     assert_eq!(head.values("connection").len(), 1);
     assert!(head.values("connection")[0].eq_ignore_ascii_case("upgrade"));
     assert_eq!(head.values("upgrade"), ["websocket"]);
+}
+
+#[tokio::test]
+async fn an_upgrade_has_no_body_and_says_nothing_of_one() {
+    let (echo, bytes) = (Echo::start().await, TcpEcho::start().await);
+    let config = format!(
+        "{}[[route]]\npath = \"/bytes\"\nupstreams = [\"tcp://{}\"]\n",
+        app(echo.address(), ""),
+        bytes.address()
+    );
+    let relay = TestRelay::with_config(&config, &[]).await;
+    for path in ["/app", "/bytes"] {
+        for said in ["Content-Length: 5\r\n", "Transfer-Encoding: chunked\r\n"] {
+            let answer = refused(&relay, path, said).await;
+            assert_eq!(
+                (answer.status, answer.body.trim_end()),
+                (400, "an upgrade has no body"),
+                "{path} {said}"
+            );
+        }
+    }
+    assert!(echo.heads().is_empty(), "the upstream would take frames for it");
+    FrameClient::connect_with(relay.address(), "/app", "Content-Length: 0\r\nExpect: 100-continue\r\n").await;
+    for name in ["content-length", "transfer-encoding", "expect"] {
+        assert!(echo.last_head().values(name).is_empty(), "{name}");
+    }
 }
 
 #[tokio::test]

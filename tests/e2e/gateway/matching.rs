@@ -11,7 +11,7 @@ use tests::{
     upstream::Echo,
 };
 
-use super::{refused, relay_to, say};
+use super::{refused, relay_to, route, say};
 
 #[tokio::test]
 async fn the_longest_prefix_of_whole_segments_wins() {
@@ -74,6 +74,25 @@ async fn a_route_replaces_its_prefix_and_an_upstream_has_a_base() {
 }
 
 #[tokio::test]
+async fn a_path_that_is_too_long_behind_the_base_of_an_upstream_is_no_other_one() {
+    let echo = Echo::start().await;
+    let config = format!(
+        "[limits]\nheader_bytes = \"128KiB\"\n\
+         [[route]]\npath = \"/app\"\nupstreams = [\"ws://{}/{}\"]\nplain = \"pass\"\n",
+        echo.address(),
+        "b".repeat(100)
+    );
+    let relay = TestRelay::with_config(&config, &[]).await;
+    let path = format!("/app/{}", "p".repeat(65_500));
+    assert_eq!(http::get(relay.address(), &path).await.status, 414);
+    assert_eq!(refused(&relay, &path, "").await.status, 414);
+    assert!(echo.heads().is_empty(), "it would have been asked for what is not below its base");
+    let counted = &route(&relay, "/app").await;
+    assert_eq!(counted["connections"]["refused"]["wrong"], 2);
+    assert_eq!(counted["upstreams"][0]["failures"], 0, "it is not to blame");
+}
+
+#[tokio::test]
 async fn a_path_that_may_be_taken_for_another_one_is_refused() {
     let echo = Echo::start().await;
     let relay = relay_to(echo.address(), "deny_paths = [\"/app/admin\"]").await;
@@ -86,6 +105,31 @@ async fn a_path_that_may_be_taken_for_another_one_is_refused() {
         assert_eq!(answer.status, 403, "{path}: {}", answer.body);
     }
     FrameClient::connect(relay.address(), "/app/administrator").await;
+}
+
+#[tokio::test]
+async fn no_spelling_of_a_path_leads_to_one_that_is_denied() {
+    let echo = Echo::start().await;
+    let config = format!(
+        "[[route]]\npath = \"/a/b\"\nupstreams = [\"ws://{}\"]\nrewrite = \"/\"\ndeny_paths = [\"/a/b/admin\"]\n",
+        echo.address()
+    );
+    let relay = TestRelay::with_config(&config, &[]).await;
+    for path in ["/a%2Fb/x/admin", "/a%2fb/x/admin", "/a/b%2Fx/admin"] {
+        let answer = refused(&relay, path, "").await;
+        assert_eq!(answer.status, 400, "{path}: {}", answer.body);
+        assert!(answer.body.contains("escaped"), "{path}: {}", answer.body);
+    }
+    for path in ["/a/b/x\\..\\admin", "/a/b/admin\\x", "/a/b/..;/admin", "/a/b/x/.;/admin"] {
+        let answer = refused(&relay, path, "").await;
+        assert_eq!(answer.status, 400, "{path}: {}", answer.body);
+    }
+    assert!(echo.heads().is_empty(), "nothing of it reached the upstream");
+    // Node takes what stands behind `//` for a host.
+    for (path, asked) in [("/a/b//x/admin", "/x/admin"), ("//a//b///x", "/x"), ("/a/b//", "/")] {
+        FrameClient::connect(relay.address(), path).await;
+        assert_eq!(echo.last_head().line(), format!("GET {asked} HTTP/1.1"), "{path}");
+    }
 }
 
 #[tokio::test]

@@ -18,6 +18,7 @@ mod secure;
 mod shown;
 mod taps;
 mod through;
+mod uploads;
 
 use std::{net::SocketAddr, time::Duration};
 

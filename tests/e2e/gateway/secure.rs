@@ -64,6 +64,27 @@ async fn relay_to(upstream: &str, more: &str) -> TestRelay {
 }
 
 #[tokio::test]
+async fn each_upstream_of_a_route_is_spoken_to_as_its_own_address_says() {
+    let authority = Authority::new();
+    let (plain, secure) = (Echo::named("plain:").await, authority.serve("localhost").await);
+    let config = format!(
+        "[[route]]\npath = \"/app\"\nupstreams = [\"ws://{}\", \"wss://localhost:{}\"]\nbalance = \"round-robin\"\n\
+         ca = \"{}\"\n",
+        plain.address(),
+        secure.address().port(),
+        authority.file()
+    );
+    let relay = TestRelay::with_config(&config, &[]).await;
+    for back in ["plain:x", "x", "plain:x"] {
+        say(&mut FrameClient::connect(relay.address(), "/app").await, "x", back).await;
+    }
+    let counted = route(&relay, "/app").await;
+    for upstream in [0, 1] {
+        assert_eq!(counted["upstreams"][upstream]["failures"], 0);
+    }
+}
+
+#[tokio::test]
 async fn wss_goes_to_an_upstream_whose_authority_the_route_trusts() {
     let authority = Authority::new();
     let ca = format!("ca = \"{}\"", authority.file());

@@ -20,11 +20,13 @@ fn a_route_is_as_the_gateway_where_it_does_not_say_otherwise() {
     let config = file(
         "[gateway]\nidle_timeout = \"1m\"\nconnections = 7\non_change = \"drain\"\n\
          [[route]]\npath = \"/a/\"\nupstreams = \"ws://a:1\"\nconnections = 9\n\
-         [[route]]\npath = \"/b\"\nupstreams = [\"tcp://b:1\"]\norigins = [\"*\"]\n",
+         [[route]]\npath = \"/b\"\nupstreams = [\"tcp://b:1\"]\norigins = [\"*\"]\n\
+         upstream_connections = 3\n",
     );
     let [a, b] = config.gateway.routes.as_slice() else { panic!("two routes") };
     assert_eq!((a.path.to_string(), a.upstreams[0].to_string()), ("/a".into(), "ws://a:1".into()));
     assert_eq!((a.limits.connections, b.limits.connections), (9, 7));
+    assert_eq!((a.seats(), b.seats()), (9, 3));
     assert_eq!((a.limits.idle_timeout, a.limits.on_change), (Duration::from_secs(60), OnChange::Drain));
     assert_eq!((&a.origins, &b.origins), (&Origins::Unsaid, &Origins::Any));
 }
