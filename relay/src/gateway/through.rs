@@ -107,9 +107,10 @@ where
         for (way, traffic) in
             [(&mut self.up, &counters.from_client), (&mut self.down, &counters.from_upstream)]
         {
-            if way.bytes > 0 {
+            heard |= way.bytes > 0;
+            // What waited from an earlier read has messages, and no new bytes.
+            if way.bytes > 0 || way.messages > 0 {
                 traffic.add(std::mem::take(&mut way.messages), std::mem::take(&mut way.bytes));
-                heard = true;
             }
         }
         if heard {
