@@ -175,8 +175,8 @@ where
         };
         let _ = timeout(patience, drained).await;
         let (side, cause) = match (stop, self.ended) {
-            // Between two close frames a socket may fail without harm.
-            (Stop::Failed(_) | Stop::Ended, Some(ended)) if ended.cause == Cause::Closed => return ended,
+            // It was closed before. Between two close frames a socket may fail without harm.
+            (_, Some(ended)) if ended.cause == Cause::Closed => return ended,
             (Stop::Failed(side), _) => (side, Cause::Failed),
             (Stop::Told(farewell), _) => farewell.end(),
             (Stop::Ended, _) => (Side::Client, Cause::Ended),
