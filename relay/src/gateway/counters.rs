@@ -101,6 +101,8 @@ const CODES: usize = 64;
 /// What a route counts.
 #[derive(Debug, Default)]
 pub struct Counters {
+    /// Connections that have a number.
+    numbered: AtomicU64,
     total: AtomicU64,
     open: AtomicU64,
     requests: AtomicU64,
@@ -165,6 +167,11 @@ impl Counters {
         if !upgraded {
             self.total.fetch_sub(1, Ordering::Relaxed);
         }
+    }
+
+    /// The number of the next connection, from 1 on: they are counted here so that those of a changed route go on.
+    pub fn number(&self) -> u64 {
+        self.numbered.fetch_add(1, Ordering::Relaxed) + 1
     }
 
     /// Connections that are open.

@@ -50,7 +50,8 @@ impl Opening {
         close: Duration,
     ) -> Passage {
         self.upgraded = true;
-        let (number, control) = self.route.open.enter(clock);
+        let number = self.route.counters.number();
+        let control = self.route.open.enter(number, clock);
         Passage {
             number,
             control,
@@ -86,7 +87,7 @@ impl Passage {
         &self.control
     }
 
-    /// Its number on its route, from 1 on.
+    /// Its number at the path of its route, from 1 on.
     pub fn number(&self) -> u64 {
         self.number
     }

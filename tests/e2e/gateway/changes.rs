@@ -2,7 +2,9 @@
 
 use std::{io::Write, net::SocketAddr, time::Duration};
 
-use tests::{frames::FrameClient, http, program::Signal, relay::TestRelay, upstream::Echo, within};
+use tests::{
+    frames::FrameClient, http, program::Signal, receiver::Receiver, relay::TestRelay, upstream::Echo, within,
+};
 use tokio::{task::JoinSet, time::interval};
 
 use super::{WAYS, app, refused, route, routes, say, told};
@@ -105,6 +107,25 @@ async fn connections_of_a_removed_or_changed_route_are_drained_if_it_says_so() {
         drop(kept);
         let counted = told(&relay, "/kept", "no connection", |told| told["connections"]["open"] == 0).await;
         assert_eq!(counted["ends"]["gateway"]["changed"], 1);
+    }
+}
+
+#[tokio::test]
+async fn no_two_open_connections_of_a_path_have_one_number_in_its_tap() {
+    let echo = Echo::start().await;
+    let tapped = |more: &str| app(echo.address(), &format!("{more}[route.tap]\nfrom = \"client\"\n"));
+    let mut relay = TestRelay::with_config(&tapped(""), &[]).await;
+    let mut tap = Receiver::connect(relay.address(), "/c/tap/app", None).await;
+    let mut clients = Vec::new();
+    for (marker, config) in [("/0", tapped("")), ("/1", tapped("connections = 9\n"))] {
+        reload(&mut relay, &(other(marker, echo.address(), "") + &config)).await;
+        until_routes(&relay, &[marker, "/app"]).await;
+        clients.push(FrameClient::connect(relay.address(), "/app").await);
+    }
+    for (number, client) in clients.iter_mut().enumerate() {
+        say(client, "x", "x").await;
+        let told: serde_json::Value = serde_json::from_str(&tap.text().await).unwrap();
+        assert_eq!(told["connection"], number + 1);
     }
 }
 
