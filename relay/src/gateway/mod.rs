@@ -99,7 +99,7 @@ impl Gateway {
     /// A gateway with these routes, whose taps lead to the channels of this hub; `permits` are the connections that the
     /// relay may have.
     pub fn new(settings: GatewaySettings, life: Life, permits: Arc<Semaphore>, hub: Arc<Hub>) -> Self {
-        let state = State::new(settings, &Table::default(), &hub);
+        let state = State::new(settings, &Table::default(), &[], &hub);
         Self {
             life,
             hub,
@@ -112,12 +112,12 @@ impl Gateway {
 
     /// Changes to these routes. The connections of routes that stay the same are not touched.
     pub fn change(&self, settings: GatewaySettings) {
+        let mut removed = self.removed.lock().unwrap_or_else(PoisonError::into_inner);
         let mut current = self.state.write().unwrap_or_else(PoisonError::into_inner);
         let before = Arc::clone(&current);
-        let after = Arc::new(State::new(settings, &before.table, &self.hub));
+        let after = Arc::new(State::new(settings, &before.table, &removed, &self.hub));
         *current = Arc::clone(&after);
         drop(current);
-        let mut removed = self.removed.lock().unwrap_or_else(PoisonError::into_inner);
         for route in before.table.gone(&after.table) {
             // Of a changed route the new one says what becomes of them.
             let on_change = after.table.at(&route.settings.path).unwrap_or(route).settings.limits.on_change;
@@ -157,13 +157,19 @@ impl Gateway {
 
     /// What has passed on each route, as JSON.
     pub fn report(&self) -> Value {
-        let state = self.state();
         let removed = self.removed.lock().unwrap_or_else(PoisonError::into_inner);
+        let state = self.state();
         let mut now: Vec<_> = state.table.routes().iter().collect();
         now.sort_by(|one, other| one.settings.path.cmp(&other.settings.path));
         let now = now.into_iter().map(|route| route.report(false));
-        let gone = removed.iter().filter(|route| state.table.at(&route.settings.path).is_none());
-        json!({ "routes": now.chain(gone.map(|route| route.report(true))).collect::<Vec<_>>() })
+        // All at one path count together, so the last of them tells of all, or the one that is there now.
+        let is_last = |index: usize, route: &Route| {
+            let path = &route.settings.path;
+            removed[index + 1..].iter().all(|later| later.settings.path != *path)
+                && state.table.at(path).is_none()
+        };
+        let gone = removed.iter().enumerate().filter(|(index, route)| is_last(*index, route));
+        json!({ "routes": now.chain(gone.map(|(_, route)| route.report(true))).collect::<Vec<_>>() })
     }
 
     fn state(&self) -> Arc<State> {
@@ -177,10 +183,10 @@ impl Gateway {
 }
 
 impl State {
-    fn new(settings: GatewaySettings, before: &Table, hub: &Arc<Hub>) -> Self {
+    fn new(settings: GatewaySettings, before: &Table, removed: &[Arc<Route>], hub: &Arc<Hub>) -> Self {
         let GatewaySettings { close, keepalive, routes, .. } = settings;
         let shortest = routes.iter().map(|route| route.limits.idle_timeout).min().unwrap_or(LOOK.1);
         let look = (shortest / LOOKS).clamp(LOOK.0, LOOK.1);
-        Self { table: Table::new(routes, before, hub), close, keepalive, look }
+        Self { table: Table::new(routes, before, removed, hub), close, keepalive, look }
     }
 }

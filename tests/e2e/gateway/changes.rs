@@ -130,6 +130,39 @@ async fn no_two_open_connections_of_a_path_have_one_number_in_its_tap() {
 }
 
 #[tokio::test]
+async fn a_route_that_comes_back_goes_on_with_its_limits_and_what_it_counted() {
+    for way in WAYS {
+        let echo = Echo::start().await;
+        let config = app(echo.address(), &format!("connections = 2\n{way}"));
+        let mut relay = TestRelay::with_config(&config, &[]).await;
+        let mut before = FrameClient::connect(relay.address(), "/app").await;
+        say(&mut before, "x", "x").await;
+        let changed = app(echo.address(), &format!("connections = 3\n{way}"));
+        reload(&mut relay, &(other("/marker", echo.address(), "") + &changed)).await;
+        until_routes(&relay, &["/app", "/marker"]).await;
+        say(&mut FrameClient::connect(relay.address(), "/app").await, "x", "x").await;
+        let mut between = FrameClient::connect(relay.address(), "/app").await;
+        reload(&mut relay, "").await;
+        until_routes(&relay, &[]).await;
+        let gone = routes(&relay).await;
+        assert_eq!(
+            gone.iter().filter(|told| told["path"] == "/app").count(),
+            1,
+            "both are told of as one: {gone:?}"
+        );
+        reload(&mut relay, &config).await;
+        until_routes(&relay, &["/app"]).await;
+        let now = told(&relay, "/app", "both", |told| told["connections"]["open"] == 2).await;
+        assert_eq!((&now["removed"], &now["upstreams"][0]["open"]), (&false.into(), &2.into()));
+        assert_eq!(routes(&relay).await.len(), 1, "it is told of once");
+        assert_eq!(refused(&relay, "/app", "").await.status, 503);
+        say(&mut before, "y", "y").await;
+        say(&mut between, "z", "z").await;
+        assert_eq!(route(&relay, "/app").await["from_client"]["messages"], 4);
+    }
+}
+
+#[tokio::test]
 async fn a_mistake_leaves_what_is_there_and_is_logged() {
     let echo = Echo::start().await;
     let mut relay = TestRelay::with_config(&app(echo.address(), ""), &[]).await;
