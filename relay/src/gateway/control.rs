@@ -140,11 +140,6 @@ impl Registry {
         self.lock().controls.remove(&number);
     }
 
-    /// Whether there is none.
-    pub fn is_empty(&self) -> bool {
-        self.lock().controls.is_empty()
-    }
-
     /// Tells all of them to end, and those that are still to come.
     pub fn end_all(&self, order: Order) {
         let mut open = self.lock();
@@ -184,7 +179,6 @@ mod tests {
         assert_eq!((silent.order(), busy.order()), (Some(Order::Idle), None));
         registry.end_all(Order::Stop);
         assert_eq!((silent.order(), busy.order()), (Some(Order::Idle), Some(Order::Stop)));
-        registry.leave(2);
-        assert!(!registry.is_empty());
+        assert_eq!(registry.enter(3, &clock).order(), Some(Order::Stop), "who comes later is told too");
     }
 }

@@ -47,7 +47,7 @@ mod way;
 mod work;
 
 use std::{
-    sync::{Arc, Mutex, PoisonError, RwLock},
+    sync::{Arc, Mutex, PoisonError, RwLock, Weak},
     time::Duration,
 };
 
@@ -81,8 +81,9 @@ pub struct Gateway {
     /// The connections that the relay may have; one to an upstream is one of them.
     permits: Arc<Semaphore>,
     state: RwLock<Arc<State>>,
-    /// Routes that are none any more and still have connections.
-    removed: Mutex<Vec<Arc<Route>>>,
+    /// Routes that are none any more, as long as somebody holds them: connections, and requests that may become some.
+    /// Locked before `state`, so that the two are seen as of one time.
+    removed: Mutex<Vec<Weak<Route>>>,
     clock: Clock,
 }
 
@@ -110,23 +111,24 @@ impl Gateway {
         }
     }
 
-    /// Changes to these routes. The connections of routes that stay the same are not touched.
+    /// Changes to these routes. The connections of routes that stay the same are not touched. A relay that stops keeps
+    /// those that it has.
     pub fn change(&self, settings: GatewaySettings) {
         let mut removed = self.removed.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut current = self.state.write().unwrap_or_else(PoisonError::into_inner);
-        let before = Arc::clone(&current);
-        let after = Arc::new(State::new(settings, &before.table, &removed, &self.hub));
-        *current = Arc::clone(&after);
-        drop(current);
+        if self.life.is_stopping() {
+            return;
+        }
+        let before = self.state();
+        let after = Arc::new(State::new(settings, &before.table, &held(&mut removed), &self.hub));
+        *self.state.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&after);
         for route in before.table.gone(&after.table) {
             // Of a changed route the new one says what becomes of them.
             let on_change = after.table.at(&route.settings.path).unwrap_or(route).settings.limits.on_change;
             if on_change == OnChange::Drain {
                 route.open.end_all(Order::Changed);
             }
-            removed.push(Arc::clone(route));
+            removed.push(Arc::downgrade(route));
         }
-        removed.retain(|route| !route.open.is_empty());
         tracing::info!(
             routes = after.table.routes().len(),
             "the routes of the gateway are as they are said now"
@@ -137,39 +139,44 @@ impl Gateway {
     pub async fn attend(self: Arc<Self>) {
         let begun = Instant::now();
         loop {
-            let state = self.state();
+            let look = self.state().look;
             tokio::select! {
                 () = self.life.stopping() => break,
-                () = tokio::time::sleep(state.look) => {}
+                () = tokio::time::sleep(look) => {}
             }
             self.clock.set(begun.elapsed());
-            let mut removed = self.removed.lock().unwrap_or_else(PoisonError::into_inner);
-            removed.retain(|route| !route.open.is_empty());
-            for route in state.table.routes().iter().chain(removed.iter()) {
-                route.open.end_idle(&self.clock, route.settings.limits.idle_timeout, state.look);
+            let (state, removed) = self.all();
+            for route in state.table.routes().iter().chain(&removed) {
+                route.open.end_idle(&self.clock, route.settings.limits.idle_timeout, look);
             }
         }
-        let removed = self.removed.lock().unwrap_or_else(PoisonError::into_inner);
-        for route in self.state().table.routes().iter().chain(removed.iter()) {
+        let (state, removed) = self.all();
+        for route in state.table.routes().iter().chain(&removed) {
             route.open.end_all(Order::Stop);
         }
     }
 
     /// What has passed on each route, as JSON.
     pub fn report(&self) -> Value {
-        let removed = self.removed.lock().unwrap_or_else(PoisonError::into_inner);
-        let state = self.state();
+        let (state, removed) = self.all();
         let mut now: Vec<_> = state.table.routes().iter().collect();
         now.sort_by(|one, other| one.settings.path.cmp(&other.settings.path));
         let now = now.into_iter().map(|route| route.report(false));
         // All at one path count together, so the last of them tells of all, or the one that is there now.
-        let is_last = |index: usize, route: &Route| {
+        let is_told = |index: usize, route: &Route| {
             let path = &route.settings.path;
-            removed[index + 1..].iter().all(|later| later.settings.path != *path)
+            route.counters.open() > 0
+                && removed[index + 1..].iter().all(|later| later.settings.path != *path)
                 && state.table.at(path).is_none()
         };
-        let gone = removed.iter().enumerate().filter(|(index, route)| is_last(*index, route));
+        let gone = removed.iter().enumerate().filter(|(index, route)| is_told(*index, route));
         json!({ "routes": now.chain(gone.map(|(_, route)| route.report(true))).collect::<Vec<_>>() })
+    }
+
+    /// What holds now, and the removed routes, as of one time.
+    fn all(&self) -> (Arc<State>, Vec<Arc<Route>>) {
+        let mut removed = self.removed.lock().unwrap_or_else(PoisonError::into_inner);
+        (self.state(), held(&mut removed))
     }
 
     fn state(&self) -> Arc<State> {
@@ -180,6 +187,12 @@ impl Gateway {
     fn permit(&self) -> Option<OwnedSemaphorePermit> {
         Arc::clone(&self.permits).try_acquire_owned().ok()
     }
+}
+
+/// Those of the removed routes that somebody holds; the others are forgotten.
+fn held(removed: &mut Vec<Weak<Route>>) -> Vec<Arc<Route>> {
+    removed.retain(|route| route.strong_count() > 0);
+    removed.iter().filter_map(Weak::upgrade).collect()
 }
 
 impl State {

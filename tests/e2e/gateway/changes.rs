@@ -3,7 +3,13 @@
 use std::{io::Write, net::SocketAddr, time::Duration};
 
 use tests::{
-    frames::FrameClient, http, program::Signal, receiver::Receiver, relay::TestRelay, upstream::Echo, within,
+    frames::FrameClient,
+    http,
+    program::Signal,
+    receiver::Receiver,
+    relay::TestRelay,
+    upstream::{Echo, Peer, Upstream},
+    within,
 };
 use tokio::{task::JoinSet, time::interval};
 
@@ -107,6 +113,50 @@ async fn connections_of_a_removed_or_changed_route_are_drained_if_it_says_so() {
         drop(kept);
         let counted = told(&relay, "/kept", "no connection", |told| told["connections"]["open"] == 0).await;
         assert_eq!(counted["ends"]["gateway"]["changed"], 1);
+    }
+}
+
+/// A connection that was being opened while its route was removed, or changed if there is another.
+async fn opened_meanwhile(relay: &mut TestRelay, upstream: &Upstream, after: &str) -> (FrameClient, Peer) {
+    let address = relay.address();
+    let open = FrameClient::connect(address, "/app");
+    let change = async {
+        let mut peer = upstream.request().await;
+        reload(relay, &(other("/marker", upstream.address(), "") + after)).await;
+        until_routes(relay, if after.is_empty() { &["/marker"] } else { &["/app", "/marker"] }).await;
+        peer.write(peer.head.upgrade("")).await;
+        peer
+    };
+    tokio::join!(open, change)
+}
+
+#[tokio::test]
+async fn a_connection_that_is_opened_while_its_route_goes_is_ended_as_every_other() {
+    for way in WAYS {
+        for changed in [true, false] {
+            let upstream = Upstream::start().await;
+            let config = |more: &str| {
+                let route = app(upstream.address(), &format!("{more}\n{way}"));
+                format!("[timeouts]\nclose = \"100ms\"\n{route}")
+            };
+            let after =
+                |more: &str| if changed { config(&format!("connections = 9\n{more}")) } else { "".into() };
+
+            let mut relay = TestRelay::with_config(&config("idle_timeout = \"100ms\""), &[]).await;
+            let (mut client, _peer) = opened_meanwhile(&mut relay, &upstream, &after("")).await;
+            assert_eq!(client.closed().await, 1001, "nothing came");
+
+            let mut relay = TestRelay::with_config(&config(""), &[]).await;
+            let (mut client, _peer) = opened_meanwhile(&mut relay, &upstream, &after("")).await;
+            let (finished, code) = tokio::join!(relay.stop(), client.closed());
+            assert_eq!((finished.code, code), (Some(0), 1012), "{}", finished.stderr);
+            assert!(!finished.stderr.contains("before all connections had ended"), "{}", finished.stderr);
+
+            let drain = "on_change = \"drain\"";
+            let mut relay = TestRelay::with_config(&config(drain), &[]).await;
+            let (mut client, _peer) = opened_meanwhile(&mut relay, &upstream, &after(drain)).await;
+            assert_eq!(client.closed().await, 1012);
+        }
     }
 }
 
