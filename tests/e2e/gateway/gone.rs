@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use socket2::SockRef;
 use tests::{
     frames::{FrameClient, frame},
@@ -221,4 +221,17 @@ async fn a_client_that_speaks_to_an_upstream_that_takes_nothing_and_says_nothing
         within("its end", speak).await;
         assert_eq!(client.closed().await, 1001);
     }
+}
+
+#[tokio::test]
+async fn an_end_of_an_upstream_of_bytes_counts_as_its_own_though_a_rule_closes_then() {
+    let rule = "[[route.rule]]\nmatches = \"DROP TABLE\"\naction = \"close\"\ncode = 4321\n";
+    let (relay, mut client, mut peer) = connected("tcp", rule).await;
+    peer.shutdown().await.unwrap();
+    client.expect(CLOSE, &close(1000, "")).await;
+    client.send(TEXT, b"DROP TABLE").await;
+    assert_eq!(client.frame().await, None, "one close is enough");
+    drop((client, peer));
+    let counted = ended(&relay, "upstream", "closed").await;
+    assert_eq!(counted["close_codes"], json!({ "1000": 1 }));
 }

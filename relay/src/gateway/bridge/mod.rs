@@ -229,8 +229,8 @@ where
         };
         let _ = tokio::join!(timeout(patience, tell), timeout(patience, finish));
         match self.ended {
-            // After the end of one side the other may fail without harm.
-            Some(ended) if matches!(stop, Stop::Failed(_)) => ended,
+            // It was closed before. After the end of one side the other may fail without harm.
+            Some(ended) if ended.cause == Cause::Closed || matches!(stop, Stop::Failed(_)) => ended,
             _ => End { side, cause, close_code: told.then_some(code) },
         }
     }
