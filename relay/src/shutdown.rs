@@ -61,6 +61,11 @@ impl Life {
         self.stop.cancelled()
     }
 
+    /// Whether tasks were told to end.
+    pub fn is_stopping(&self) -> bool {
+        self.stop.is_cancelled()
+    }
+
     /// Waits until every task has ended, at most so long; whether they have.
     pub async fn ended(&self, grace: Duration) -> bool {
         self.tasks.close();

@@ -48,7 +48,6 @@ pub struct Registry {
 
 #[derive(Debug, Default)]
 struct Open {
-    next: u64,
     /// All of them were told to end: so is whoever comes.
     ended: Option<Order>,
     controls: HashMap<u64, Arc<Control>>,
@@ -120,8 +119,8 @@ impl Control {
 }
 
 impl Registry {
-    /// Enters a connection; its number leads back to it.
-    pub fn enter(&self, clock: &Clock) -> (u64, Arc<Control>) {
+    /// Enters a connection, of which no other here has the number.
+    pub fn enter(&self, number: u64, clock: &Clock) -> Arc<Control> {
         let control = Arc::new(Control {
             clock: clock.clone(),
             heard: AtomicU64::new(clock.now()),
@@ -129,23 +128,16 @@ impl Registry {
             waker: AtomicWaker::new(),
         });
         let mut open = self.lock();
-        open.next += 1;
-        let number = open.next;
         if let Some(order) = open.ended {
             control.give(order);
         }
         open.controls.insert(number, Arc::clone(&control));
-        (number, control)
+        control
     }
 
     /// A connection is none any more.
     pub fn leave(&self, number: u64) {
         self.lock().controls.remove(&number);
-    }
-
-    /// Whether there is none.
-    pub fn is_empty(&self) -> bool {
-        self.lock().controls.is_empty()
     }
 
     /// Tells all of them to end, and those that are still to come.
@@ -180,15 +172,13 @@ mod tests {
     #[test]
     fn only_what_is_silent_is_idle_and_the_first_order_stands() {
         let (clock, registry) = (Clock::default(), Registry::default());
-        let (_, silent) = registry.enter(&clock);
-        let (number, busy) = registry.enter(&clock);
+        let (silent, busy) = (registry.enter(1, &clock), registry.enter(2, &clock));
         clock.set(Duration::from_millis(101));
         busy.heard();
         registry.end_idle(&clock, Duration::from_millis(90), Duration::from_millis(10));
         assert_eq!((silent.order(), busy.order()), (Some(Order::Idle), None));
         registry.end_all(Order::Stop);
         assert_eq!((silent.order(), busy.order()), (Some(Order::Idle), Some(Order::Stop)));
-        registry.leave(number);
-        assert!(!registry.is_empty());
+        assert_eq!(registry.enter(3, &clock).order(), Some(Order::Stop), "who comes later is told too");
     }
 }

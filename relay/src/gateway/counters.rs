@@ -104,6 +104,7 @@ const CODES: usize = 64;
 /// What a route counts.
 #[derive(Debug, Default)]
 pub struct Counters {
+    /// Connections of WebSocket that there were, each with its number.
     total: AtomicU64,
     open: AtomicU64,
     requests: AtomicU64,
@@ -158,9 +159,10 @@ impl Counters {
         self.open.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).is_ok()
     }
 
-    /// What is open has become a connection of WebSocket.
-    pub fn enter(&self) {
-        add(&self.total, 1);
+    /// What is open has become a connection of WebSocket; its number, from 1 on. They are counted here so that those of
+    /// a changed route go on.
+    pub fn enter(&self) -> u64 {
+        self.total.fetch_add(1, Ordering::Relaxed) + 1
     }
 
     /// What was open is it no more.

@@ -48,7 +48,7 @@ mod way;
 mod work;
 
 use std::{
-    sync::{Arc, Mutex, PoisonError, RwLock},
+    sync::{Arc, Mutex, PoisonError, RwLock, Weak},
     time::Duration,
 };
 
@@ -82,8 +82,9 @@ pub struct Gateway {
     /// The connections that the relay may have; one to an upstream is one of them.
     permits: Arc<Semaphore>,
     state: RwLock<Arc<State>>,
-    /// Routes that are none any more and still have connections.
-    removed: Mutex<Vec<Arc<Route>>>,
+    /// Routes that are none any more, as long as somebody holds them: connections, and requests that may become some.
+    /// Locked before `state`, so that the two are seen as of one time.
+    removed: Mutex<Vec<Weak<Route>>>,
     clock: Clock,
 }
 
@@ -100,7 +101,7 @@ impl Gateway {
     /// A gateway with these routes, whose taps lead to the channels of this hub; `permits` are the connections that the
     /// relay may have.
     pub fn new(settings: GatewaySettings, life: Life, permits: Arc<Semaphore>, hub: Arc<Hub>) -> Self {
-        let state = State::new(settings, &Table::default(), &hub);
+        let state = State::new(settings, &Table::default(), &[], &hub);
         Self {
             life,
             hub,
@@ -111,23 +112,24 @@ impl Gateway {
         }
     }
 
-    /// Changes to these routes. The connections of routes that stay the same are not touched.
+    /// Changes to these routes. The connections of routes that stay the same are not touched. A relay that stops keeps
+    /// those that it has.
     pub fn change(&self, settings: GatewaySettings) {
-        let mut current = self.state.write().unwrap_or_else(PoisonError::into_inner);
-        let before = Arc::clone(&current);
-        let after = Arc::new(State::new(settings, &before.table, &self.hub));
-        *current = Arc::clone(&after);
-        drop(current);
         let mut removed = self.removed.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.life.is_stopping() {
+            return;
+        }
+        let before = self.state();
+        let after = Arc::new(State::new(settings, &before.table, &held(&mut removed), &self.hub));
+        *self.state.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&after);
         for route in before.table.gone(&after.table) {
             // Of a changed route the new one says what becomes of them.
             let on_change = after.table.at(&route.settings.path).unwrap_or(route).settings.limits.on_change;
             if on_change == OnChange::Drain {
                 route.open.end_all(Order::Changed);
             }
-            removed.push(Arc::clone(route));
+            removed.push(Arc::downgrade(route));
         }
-        removed.retain(|route| !route.open.is_empty());
         tracing::info!(
             routes = after.table.routes().len(),
             "the routes of the gateway are as they are said now"
@@ -138,33 +140,44 @@ impl Gateway {
     pub async fn attend(self: Arc<Self>) {
         let begun = Instant::now();
         loop {
-            let state = self.state();
+            let look = self.state().look;
             tokio::select! {
                 () = self.life.stopping() => break,
-                () = tokio::time::sleep(state.look) => {}
+                () = tokio::time::sleep(look) => {}
             }
             self.clock.set(begun.elapsed());
-            let mut removed = self.removed.lock().unwrap_or_else(PoisonError::into_inner);
-            removed.retain(|route| !route.open.is_empty());
-            for route in state.table.routes().iter().chain(removed.iter()) {
-                route.open.end_idle(&self.clock, route.settings.limits.idle_timeout, state.look);
+            let (state, removed) = self.all();
+            for route in state.table.routes().iter().chain(&removed) {
+                route.open.end_idle(&self.clock, route.settings.limits.idle_timeout, look);
             }
         }
-        let removed = self.removed.lock().unwrap_or_else(PoisonError::into_inner);
-        for route in self.state().table.routes().iter().chain(removed.iter()) {
+        let (state, removed) = self.all();
+        for route in state.table.routes().iter().chain(&removed) {
             route.open.end_all(Order::Stop);
         }
     }
 
     /// What has passed on each route, as JSON.
     pub fn report(&self) -> Value {
-        let state = self.state();
-        let removed = self.removed.lock().unwrap_or_else(PoisonError::into_inner);
+        let (state, removed) = self.all();
         let mut now: Vec<_> = state.table.routes().iter().collect();
         now.sort_by(|one, other| one.settings.path.cmp(&other.settings.path));
         let now = now.into_iter().map(|route| route.report(false));
-        let gone = removed.iter().filter(|route| state.table.at(&route.settings.path).is_none());
-        json!({ "routes": now.chain(gone.map(|route| route.report(true))).collect::<Vec<_>>() })
+        // All at one path count together, so the last of them tells of all, or the one that is there now.
+        let is_told = |index: usize, route: &Route| {
+            let path = &route.settings.path;
+            route.counters.open() > 0
+                && removed[index + 1..].iter().all(|later| later.settings.path != *path)
+                && state.table.at(path).is_none()
+        };
+        let gone = removed.iter().enumerate().filter(|(index, route)| is_told(*index, route));
+        json!({ "routes": now.chain(gone.map(|(_, route)| route.report(true))).collect::<Vec<_>>() })
+    }
+
+    /// What holds now, and the removed routes, as of one time.
+    fn all(&self) -> (Arc<State>, Vec<Arc<Route>>) {
+        let mut removed = self.removed.lock().unwrap_or_else(PoisonError::into_inner);
+        (self.state(), held(&mut removed))
     }
 
     fn state(&self) -> Arc<State> {
@@ -177,11 +190,17 @@ impl Gateway {
     }
 }
 
+/// Those of the removed routes that somebody holds; the others are forgotten.
+fn held(removed: &mut Vec<Weak<Route>>) -> Vec<Arc<Route>> {
+    removed.retain(|route| route.strong_count() > 0);
+    removed.iter().filter_map(Weak::upgrade).collect()
+}
+
 impl State {
-    fn new(settings: GatewaySettings, before: &Table, hub: &Arc<Hub>) -> Self {
+    fn new(settings: GatewaySettings, before: &Table, removed: &[Arc<Route>], hub: &Arc<Hub>) -> Self {
         let GatewaySettings { close, keepalive, routes, .. } = settings;
         let shortest = routes.iter().map(|route| route.limits.idle_timeout).min().unwrap_or(LOOK.1);
         let look = (shortest / LOOKS).clamp(LOOK.0, LOOK.1);
-        Self { table: Table::new(routes, before, hub), close, keepalive, look }
+        Self { table: Table::new(routes, before, removed, hub), close, keepalive, look }
     }
 }

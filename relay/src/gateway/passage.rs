@@ -48,8 +48,8 @@ impl Opening {
         permit: OwnedSemaphorePermit,
         close: Duration,
     ) -> Passage {
-        self.route.counters.enter();
-        let (number, control) = self.route.open.enter(clock);
+        let number = self.route.counters.enter();
+        let control = self.route.open.enter(number, clock);
         Passage {
             number,
             control,
@@ -85,7 +85,7 @@ impl Passage {
         &self.control
     }
 
-    /// Its number on its route, from 1 on.
+    /// Its number at the path of its route, from 1 on.
     pub fn number(&self) -> u64 {
         self.number
     }

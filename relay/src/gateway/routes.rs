@@ -125,13 +125,16 @@ impl Route {
 }
 
 impl Table {
-    /// The routes as they were said. Those that are the same in `before` stay the same.
-    pub fn new(routes: Vec<RouteSettings>, before: &Self, hub: &Arc<Hub>) -> Self {
-        let route = |settings: RouteSettings| {
-            let same_path = before.routes.iter().find(|route| route.settings.path == settings.path);
-            match same_path {
-                Some(route) if route.settings == settings => Arc::clone(route),
-                _ => Arc::new(Route::new(settings, same_path.map(Arc::as_ref), hub)),
+    /// The routes as they were said. Those that are the same in `before` stay the same; one that comes back goes on with
+    /// what is counted of the last at its path of those that were `removed`.
+    pub fn new(routes: Vec<RouteSettings>, before: &Self, removed: &[Arc<Route>], hub: &Arc<Hub>) -> Self {
+        let route = |settings: RouteSettings| match before.at(&settings.path) {
+            Some(route) if route.settings == settings => Arc::clone(route),
+            changed => {
+                // It may have been told that all its connections end, so it does not come back itself.
+                let same_path = |route: &&Arc<Route>| route.settings.path == settings.path;
+                let before = changed.or_else(|| removed.iter().rev().find(same_path));
+                Arc::new(Route::new(settings, before.map(Arc::as_ref), hub))
             }
         };
         let mut routes: Vec<_> = routes.into_iter().map(route).collect();

@@ -26,6 +26,26 @@ pub enum Stream {
     Tls(Box<ClientStream>),
 }
 
+/// Whether the other end of a connection still takes what is written to it. What it says counts all the same: it may have
+/// said it before, and it may be still on its way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ear {
+    /// It does, or nothing else is known.
+    Open,
+    /// It takes no more.
+    Deaf,
+    /// The same, and its connection has failed: an end of what it says is none that was meant.
+    Failed,
+}
+
+impl Ear {
+    /// As an error in writing tells. After an end that was meant a pipe is broken; whatever else it is, the system says it
+    /// but once, and to whoever reads it is an end then.
+    pub fn of(error: &io::Error) -> Self {
+        if error.kind() == io::ErrorKind::BrokenPipe { Self::Deaf } else { Self::Failed }
+    }
+}
+
 /// Bytes that are read of a connection at a time.
 pub const BUFFER: usize = 256 * 1024;
 

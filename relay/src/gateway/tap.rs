@@ -55,7 +55,7 @@ struct Counts {
 pub struct Origin<'a> {
     /// The path of the route.
     pub route: &'a str,
-    /// The connection's number on its route.
+    /// The connection's number at that path.
     pub connection: u64,
     /// Who connected.
     pub client: SocketAddr,

@@ -16,7 +16,7 @@ use super::{
     course::{Course, Source},
     farewell::{Farewell, drain},
     passage::Passage,
-    stream::{Passing, with_buffer},
+    stream::{Ear, Passing, with_buffer},
     way::{Broken, State, Way},
 };
 
@@ -80,11 +80,18 @@ where
         }
         let (up, down) = with_buffer(|buffer| {
             let up = self.up.pass(cx, &mut self.client, &mut self.upstream, buffer);
+            self.down.source_failed |= self.up.ear == Ear::Failed;
             let down = self.down.pass(cx, &mut self.upstream, &mut self.client, buffer);
+            self.up.source_failed |= self.down.ear == Ear::Failed;
             (up, down)
         });
         self.account();
         match (up, down) {
+            // A client that is gone has said all that it will: an upstream that only speaks learns of it by no end of
+            // what it reads.
+            (Poll::Ready(Ok(())), Poll::Pending) if self.down.state == State::Deaf => {
+                Poll::Ready(Stop::Failed(Side::Client))
+            }
             (Poll::Ready(Err(broken)), _) => Poll::Ready(broken.stop(Source::Client)),
             (_, Poll::Ready(Err(broken))) => Poll::Ready(broken.stop(Source::Upstream)),
             (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) => Poll::Ready(Stop::Ended),
@@ -107,9 +114,11 @@ where
         for (way, traffic) in
             [(&mut self.up, &counters.from_client), (&mut self.down, &counters.from_upstream)]
         {
-            if way.bytes > 0 {
+            // What nobody takes does not keep a connection from being idle.
+            heard |= way.bytes > 0 && way.state != State::Deaf;
+            // What waited from an earlier read has messages, and no new bytes.
+            if way.bytes > 0 || way.messages > 0 {
                 traffic.add(std::mem::take(&mut way.messages), std::mem::take(&mut way.bytes));
-                heard = true;
             }
         }
         if heard {
@@ -121,7 +130,8 @@ where
                 way.close.map(|close_code| End { side: *side, cause: Cause::Closed, close_code })
             });
             let ended = || {
-                let way = ways.iter().find(|(_, way)| way.state != State::Flowing);
+                let is_over = |way: &Way<W>| matches!(way.state, State::Ending | State::Ended);
+                let way = ways.iter().find(|(_, way)| is_over(way));
                 way.map(|(side, _)| End { side: *side, cause: Cause::Ended, close_code: None })
             };
             self.ended = closed.or_else(ended);
@@ -174,8 +184,8 @@ where
         };
         let _ = timeout(patience, drained).await;
         let (side, cause) = match (stop, self.ended) {
-            // Between two close frames a socket may fail without harm.
-            (Stop::Failed(_) | Stop::Ended, Some(ended)) if ended.cause == Cause::Closed => return ended,
+            // It was closed before. Between two close frames a socket may fail without harm.
+            (_, Some(ended)) if ended.cause == Cause::Closed => return ended,
             (Stop::Failed(side), _) => (side, Cause::Failed),
             (Stop::Told(farewell), _) => farewell.end(),
             (Stop::Ended, _) => (Side::Client, Cause::Ended),
@@ -187,11 +197,9 @@ where
 impl Broken {
     /// What it means for the connection, in the direction from this side.
     fn stop(self, from: Source) -> Stop {
-        match (self, from) {
-            (Self::Source, _) => Stop::Failed(from.side()),
-            (Self::Sink, Source::Client) => Stop::Failed(Side::Upstream),
-            (Self::Sink, Source::Upstream) => Stop::Failed(Side::Client),
-            (Self::Halted(halt), _) => Stop::Told(Farewell::of(from, halt)),
+        match self {
+            Self::Source => Stop::Failed(from.side()),
+            Self::Halted(halt) => Stop::Told(Farewell::of(from, halt)),
         }
     }
 }

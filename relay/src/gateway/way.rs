@@ -1,5 +1,6 @@
 //! One direction of the way through: what is read goes on by its course, what the other side does not take waits, and an
-//! end is passed on when all has gone.
+//! end is passed on when all has gone. Where nothing can be written any more it says no more, but still listens: what the
+//! other side said before that may still be on its way to this one.
 
 use std::{
     io,
@@ -12,7 +13,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
 use super::{
     course::{Course, Halt, Output},
-    stream::Passing,
+    stream::{Ear, Passing},
     walk::Walked,
 };
 
@@ -35,6 +36,10 @@ pub(super) struct Way<W> {
     /// What was written may still be on its way through TLS.
     unflushed: bool,
     pub(super) state: State,
+    /// Its source is known to have failed, so that an end of what comes from there is none that was meant.
+    pub(super) source_failed: bool,
+    /// Whether the other side takes what goes on.
+    pub(super) ear: Ear,
     /// Nothing more of what comes goes on.
     pub(super) halted: bool,
     /// Not counted yet.
@@ -47,6 +52,8 @@ pub(super) struct Way<W> {
 pub(super) enum State {
     #[default]
     Flowing,
+    /// The other side takes no more: what still comes is nothing.
+    Deaf,
     /// Its source has ended; the other side is to be told.
     Ending,
     Ended,
@@ -57,8 +64,6 @@ pub(super) enum State {
 pub(super) enum Broken {
     /// The socket that is read failed.
     Source,
-    /// The socket that is written to failed.
-    Sink,
     /// What came must not go on.
     Halted(Halt),
 }
@@ -74,6 +79,8 @@ impl<W: Course> Way<W> {
             rest: Bytes::new(),
             unflushed: false,
             state: State::Flowing,
+            source_failed: false,
+            ear: Ear::Open,
             halted: false,
             messages: 0,
             bytes,
@@ -89,20 +96,21 @@ impl<W: Course> Way<W> {
         buffer: &mut [u8],
     ) -> Poll<Result<(), Broken>> {
         for _ in 0..READS {
-            ready!(self.send_rest(cx, to)).map_err(|_| Broken::Sink)?;
+            if let Err(error) = ready!(self.send_rest(cx, to)) {
+                self.takes_no_more(&error);
+            }
             match self.state {
-                State::Flowing => {
-                    let count = if self.unread.is_empty() {
-                        let count = ready!(from.poll_take(cx, buffer)).map_err(|_| Broken::Source)?;
-                        self.bytes += count as u64;
-                        count
-                    } else {
-                        self.take_unread(buffer)
-                    };
-                    if count == 0 {
-                        self.state = State::Ending;
-                    } else {
-                        self.pass_on(cx, to, &mut buffer[..count])?;
+                State::Flowing if !self.unread.is_empty() => {
+                    let count = self.take_unread(buffer);
+                    self.pass_on(cx, to, &mut buffer[..count])?;
+                }
+                State::Flowing => match ready!(self.read(cx, from, buffer))? {
+                    0 => self.state = State::Ending,
+                    count => self.pass_on(cx, to, &mut buffer[..count])?,
+                },
+                State::Deaf => {
+                    if ready!(self.read(cx, from, buffer))? == 0 {
+                        self.state = State::Ended;
                     }
                 }
                 State::Ending => {
@@ -116,6 +124,28 @@ impl<W: Course> Way<W> {
         // There is likely more; others come first.
         cx.waker().wake_by_ref();
         Poll::Pending
+    }
+
+    /// Reads what is there; 0 at the end.
+    fn read(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: &mut impl Passing,
+        buffer: &mut [u8],
+    ) -> Poll<Result<usize, Broken>> {
+        let count = ready!(from.poll_take(cx, buffer)).map_err(|_| Broken::Source)?;
+        self.bytes += count as u64;
+        Poll::Ready(if count == 0 && self.source_failed { Err(Broken::Source) } else { Ok(count) })
+    }
+
+    /// Writing failed: nothing more goes on, and nothing of that is kept.
+    fn takes_no_more(&mut self, error: &io::Error) {
+        self.ear = Ear::of(error);
+        (self.rest, self.unread, self.unflushed) = (Bytes::new(), Bytes::new(), false);
+        self.state = match self.state {
+            State::Flowing | State::Deaf => State::Deaf,
+            State::Ending | State::Ended => State::Ended,
+        };
     }
 
     /// Takes what was read before, as if it were read now.
@@ -148,7 +178,9 @@ impl<W: Course> Way<W> {
         self.messages += taken.messages;
         self.close = self.close.or(taken.close);
         self.keep_unread(&piece[taken.used..]);
-        self.send(cx, to, output.parts(piece)).map_err(|_| Broken::Sink)?;
+        if let Err(error) = self.send(cx, to, output.parts(piece)) {
+            self.takes_no_more(&error);
+        }
         match taken.halt {
             None => Ok(()),
             Some(halt) => {

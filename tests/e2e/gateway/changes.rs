@@ -2,7 +2,15 @@
 
 use std::{io::Write, net::SocketAddr, time::Duration};
 
-use tests::{frames::FrameClient, http, program::Signal, relay::TestRelay, upstream::Echo, within};
+use tests::{
+    frames::FrameClient,
+    http,
+    program::Signal,
+    receiver::Receiver,
+    relay::TestRelay,
+    upstream::{Echo, Peer, Upstream},
+    within,
+};
 use tokio::{task::JoinSet, time::interval};
 
 use super::{WAYS, app, refused, route, routes, say, told};
@@ -105,6 +113,102 @@ async fn connections_of_a_removed_or_changed_route_are_drained_if_it_says_so() {
         drop(kept);
         let counted = told(&relay, "/kept", "no connection", |told| told["connections"]["open"] == 0).await;
         assert_eq!(counted["ends"]["gateway"]["changed"], 1);
+    }
+}
+
+/// A connection that was being opened while its route was removed, or changed if there is another.
+async fn opened_meanwhile(relay: &mut TestRelay, upstream: &Upstream, after: &str) -> (FrameClient, Peer) {
+    let address = relay.address();
+    let open = FrameClient::connect(address, "/app");
+    let change = async {
+        let mut peer = upstream.request().await;
+        reload(relay, &(other("/marker", upstream.address(), "") + after)).await;
+        until_routes(relay, if after.is_empty() { &["/marker"] } else { &["/app", "/marker"] }).await;
+        peer.write(peer.head.upgrade("")).await;
+        peer
+    };
+    tokio::join!(open, change)
+}
+
+#[tokio::test]
+async fn a_connection_that_is_opened_while_its_route_goes_is_ended_as_every_other() {
+    for way in WAYS {
+        for changed in [true, false] {
+            let upstream = Upstream::start().await;
+            let config = |more: &str| {
+                let route = app(upstream.address(), &format!("{more}\n{way}"));
+                format!("[timeouts]\nclose = \"100ms\"\n{route}")
+            };
+            let after =
+                |more: &str| if changed { config(&format!("connections = 9\n{more}")) } else { "".into() };
+
+            let mut relay = TestRelay::with_config(&config("idle_timeout = \"100ms\""), &[]).await;
+            let (mut client, _peer) = opened_meanwhile(&mut relay, &upstream, &after("")).await;
+            assert_eq!(client.closed().await, 1001, "nothing came");
+
+            let mut relay = TestRelay::with_config(&config(""), &[]).await;
+            let (mut client, _peer) = opened_meanwhile(&mut relay, &upstream, &after("")).await;
+            let (finished, code) = tokio::join!(relay.stop(), client.closed());
+            assert_eq!((finished.code, code), (Some(0), 1012), "{}", finished.stderr);
+            assert!(!finished.stderr.contains("before all connections had ended"), "{}", finished.stderr);
+
+            let drain = "on_change = \"drain\"";
+            let mut relay = TestRelay::with_config(&config(drain), &[]).await;
+            let (mut client, _peer) = opened_meanwhile(&mut relay, &upstream, &after(drain)).await;
+            assert_eq!(client.closed().await, 1012);
+        }
+    }
+}
+
+#[tokio::test]
+async fn no_two_open_connections_of_a_path_have_one_number_in_its_tap() {
+    let echo = Echo::start().await;
+    let tapped = |more: &str| app(echo.address(), &format!("{more}[route.tap]\nfrom = \"client\"\n"));
+    let mut relay = TestRelay::with_config(&tapped(""), &[]).await;
+    let mut tap = Receiver::connect(relay.address(), "/c/tap/app", None).await;
+    let mut clients = Vec::new();
+    for (marker, config) in [("/0", tapped("")), ("/1", tapped("connections = 9\n"))] {
+        reload(&mut relay, &(other(marker, echo.address(), "") + &config)).await;
+        until_routes(&relay, &[marker, "/app"]).await;
+        clients.push(FrameClient::connect(relay.address(), "/app").await);
+    }
+    for (number, client) in clients.iter_mut().enumerate() {
+        say(client, "x", "x").await;
+        let told: serde_json::Value = serde_json::from_str(&tap.text().await).unwrap();
+        assert_eq!(told["connection"], number + 1);
+    }
+}
+
+#[tokio::test]
+async fn a_route_that_comes_back_goes_on_with_its_limits_and_what_it_counted() {
+    for way in WAYS {
+        let echo = Echo::start().await;
+        let config = app(echo.address(), &format!("connections = 2\n{way}"));
+        let mut relay = TestRelay::with_config(&config, &[]).await;
+        let mut before = FrameClient::connect(relay.address(), "/app").await;
+        say(&mut before, "x", "x").await;
+        let changed = app(echo.address(), &format!("connections = 3\n{way}"));
+        reload(&mut relay, &(other("/marker", echo.address(), "") + &changed)).await;
+        until_routes(&relay, &["/app", "/marker"]).await;
+        say(&mut FrameClient::connect(relay.address(), "/app").await, "x", "x").await;
+        let mut between = FrameClient::connect(relay.address(), "/app").await;
+        reload(&mut relay, "").await;
+        until_routes(&relay, &[]).await;
+        let gone = routes(&relay).await;
+        assert_eq!(
+            gone.iter().filter(|told| told["path"] == "/app").count(),
+            1,
+            "both are told of as one: {gone:?}"
+        );
+        reload(&mut relay, &config).await;
+        until_routes(&relay, &["/app"]).await;
+        let now = told(&relay, "/app", "both", |told| told["connections"]["open"] == 2).await;
+        assert_eq!((&now["removed"], &now["upstreams"][0]["open"]), (&false.into(), &2.into()));
+        assert_eq!(routes(&relay).await.len(), 1, "it is told of once");
+        assert_eq!(refused(&relay, "/app", "").await.status, 503);
+        say(&mut before, "y", "y").await;
+        say(&mut between, "z", "z").await;
+        assert_eq!(route(&relay, "/app").await["from_client"]["messages"], 4);
     }
 }
 

@@ -323,6 +323,18 @@ async fn what_rules_make_of_many_messages_at_once_is_bounded_too() {
 }
 
 #[tokio::test]
+async fn messages_that_wait_for_what_rules_make_of_others_are_counted_too() {
+    let rule =
+        format!("[[route.rule]]\nmatches = \"x\"\naction = \"replace\"\nwith = \"{}\"\n", "y".repeat(1000));
+    let (relay, mut client, mut peer) = connected(&rule).await;
+    peer.write(server_frame(TEXT, &[b'x'; 500]).repeat(64)).await;
+    for _ in 0..64 {
+        client.expect(TEXT, &vec![b'y'; 500_000]).await;
+    }
+    told(&relay, "/app", "all messages", |told| told["from_upstream"]["messages"] == 64).await;
+}
+
+#[tokio::test]
 async fn what_rules_make_of_the_bytes_of_an_upstream_is_bounded_too() {
     let upstream = Upstream::start().await;
     let rule = format!(

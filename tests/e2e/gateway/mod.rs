@@ -8,6 +8,7 @@ mod changes;
 mod choice;
 mod document;
 mod faults;
+mod gone;
 mod governed;
 mod headers;
 mod matching;

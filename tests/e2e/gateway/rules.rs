@@ -101,6 +101,32 @@ async fn a_rule_closes_both_sides_with_its_code_and_words() {
 }
 
 #[tokio::test]
+async fn who_has_its_close_gets_no_other_from_a_rule_and_who_closed_first_counts() {
+    let rule = "[[route.rule]]\nmatches = \"DROP TABLE\"\naction = \"close\"\ncode = 4321\nreason = \"no\"\n";
+    for from_client in [true, false] {
+        let (relay, mut client, mut peer) = connected(rule).await;
+        let (side, code) = if from_client { ("client", "4000") } else { ("upstream", "4001") };
+        if from_client {
+            client.send(CLOSE, &close(4000, "")).await;
+            peer.expect(CLOSE, &close(4000, "")).await;
+            peer.send(TEXT, b"DROP TABLE").await;
+            assert_eq!(peer.frame().await, None);
+            client.expect(CLOSE, &close(4321, "no")).await;
+        } else {
+            peer.send(CLOSE, &close(4001, "")).await;
+            client.expect(CLOSE, &close(4001, "")).await;
+            client.send(TEXT, b"DROP TABLE").await;
+            peer.expect(CLOSE, &close(4321, "no")).await;
+            peer.finish().await;
+            assert_eq!(client.frame().await, None);
+        }
+        drop((client, peer));
+        let counted = ended(&relay, side, "closed").await;
+        assert_eq!(counted["close_codes"], json!({ code: 1 }));
+    }
+}
+
+#[tokio::test]
 async fn what_is_over_a_rate_is_dropped_or_closes_with_4006() {
     let rate = "[[route.rule]]\nfrom = \"client\"\nmessages_per_second = 1\nburst_messages = 3\n";
     let (relay, mut client, mut peer) = connected(&format!("{rate}action = \"drop\"\n")).await;

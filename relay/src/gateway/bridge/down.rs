@@ -7,6 +7,7 @@ use std::{
     task::{Context, Poll, ready},
 };
 
+use bytes::Bytes;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     time::{Instant, sleep_until},
@@ -18,6 +19,7 @@ use crate::gateway::{
     course::{Course as _, Output, Source},
     farewell::{Farewell, close_frame},
     reframe::ROOM,
+    stream::Ear,
 };
 
 impl<C, U> Bridge<C, U>
@@ -28,7 +30,9 @@ where
     /// From the upstream to the browser. Ready when everything is out, the last close frame too.
     pub(super) fn pass_down(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<Result<(), Stop>> {
         for _ in 0..READS {
-            ready!(self.send_to_client(cx)).map_err(|_| Stop::Failed(Side::Client))?;
+            if let Err(error) = ready!(self.send_to_client(cx)) {
+                self.client_takes_no_more(&error);
+            }
             if let Some(unread) = self.governed.as_mut().map(|governed| &mut governed.unread_down)
                 && !unread.is_empty()
             {
@@ -52,8 +56,10 @@ where
                 }
                 Half::Ending => {
                     self.close_said = true;
-                    let code = self.closed.unwrap_or(Some(DONE));
-                    self.control.extend(close_frame(code, "", false));
+                    if self.client_ear == Ear::Open {
+                        let code = self.closed.unwrap_or(Some(DONE));
+                        self.control.extend(close_frame(code, "", false));
+                    }
                     self.from_upstream = Half::Ended;
                     self.set_due();
                 }
@@ -72,6 +78,9 @@ where
     fn take_bytes(&mut self, cx: &mut Context<'_>, piece: &mut [u8]) -> Result<(), Stop> {
         let bytes = (piece.len() - ROOM) as u64;
         let mut out = Vec::new();
+        if bytes == 0 && self.upstream_ear == Ear::Failed {
+            return Err(Stop::Failed(Side::Upstream));
+        }
         if bytes == 0 {
             self.from_upstream = Half::Ending;
             self.ended.get_or_insert(End {
@@ -82,6 +91,11 @@ where
             let frames = self.reframer.finish(&mut out);
             self.passage.counters().from_upstream.add(frames, 0);
             return self.give_frames(cx, &mut out);
+        }
+        if self.client_ear != Ear::Open {
+            // What nobody takes does not keep a connection from being idle.
+            self.passage.counters().from_upstream.add(0, bytes);
+            return Ok(());
         }
         self.heard = true;
         let now = Instant::now().into_std();
@@ -101,6 +115,9 @@ where
 
     /// Passes frames on to the browser, as the rules say.
     fn give_frames(&mut self, cx: &mut Context<'_>, frames: &mut [u8]) -> Result<(), Stop> {
+        if self.client_ear != Ear::Open {
+            return Ok(());
+        }
         let mut output = Output::default();
         let halt = match &mut self.governed {
             Some(governed) => {
@@ -117,12 +134,23 @@ where
             }
         };
         for part in output.parts(frames) {
-            let given = give(cx, &mut self.client, &mut self.to_client, part);
-            given.map_err(|_| Stop::Failed(Side::Client))?;
+            if let Err(error) = give(cx, &mut self.client, &mut self.to_client, part) {
+                self.client_takes_no_more(&error);
+                break;
+            }
         }
         match halt {
             None => Ok(()),
             Some(halt) => Err(Stop::Told(Farewell::of(Source::Upstream, halt))),
+        }
+    }
+
+    /// What still comes of the upstream is nothing then.
+    fn client_takes_no_more(&mut self, error: &io::Error) {
+        self.client_ear = Ear::of(error);
+        (self.to_client, self.control) = (Bytes::new(), Vec::new());
+        if let Some(governed) = &mut self.governed {
+            governed.unread_down = Bytes::new();
         }
     }
 

@@ -1,7 +1,8 @@
 //! The way through for upstreams of bytes: the gateway is the WebSocket server, what a browser's messages carry goes
 //! to the upstream as it comes, what the upstream sends becomes messages. Both halves end apart: a close frame ends
 //! the bytes towards the upstream, which may still answer; its end becomes a close frame, and what the browser still
-//! sends until it answers that is passed on.
+//! sends until it answers that is passed on. Where nothing can be written to a side any more, what it said before still
+//! comes to the other one.
 
 mod down;
 mod up;
@@ -26,7 +27,7 @@ use super::{
     govern::Governor,
     passage::Passage,
     reframe::{BEGUN, Reframer},
-    stream::with_buffer,
+    stream::{Ear, with_buffer},
     unframe::Unframer,
 };
 
@@ -53,6 +54,9 @@ pub struct Bridge<C, U> {
     from_upstream: Half,
     to_upstream: Bytes,
     to_client: Bytes,
+    /// Whether the upstream takes what goes there, and the browser.
+    upstream_ear: Ear,
+    client_ear: Ear,
     /// Whole control frames, to go out behind that.
     control: Vec<u8>,
     /// The code that the browser closed with.
@@ -61,7 +65,7 @@ pub struct Bridge<C, U> {
     close_said: bool,
     /// Who ended it first.
     ended: Option<End>,
-    /// When the side that has not ended yet has to have, unless bytes still move towards the upstream.
+    /// When the side that has not ended yet has to have, unless bytes still come of the browser or move to the upstream.
     due: Option<Pin<Box<Sleep>>>,
     moved: bool,
     /// When a silence ends a message.
@@ -129,6 +133,8 @@ where
             from_upstream: Half::Flowing,
             to_upstream: Bytes::new(),
             to_client: Bytes::new(),
+            upstream_ear: Ear::Open,
+            client_ear: Ear::Open,
             control: Vec::new(),
             closed: None,
             close_said: false,
@@ -207,7 +213,7 @@ where
                 (side, cause, farewell.code(), farewell.text())
             }
         };
-        let told = stop != Stop::Failed(Side::Client) && !self.close_said;
+        let told = stop != Stop::Failed(Side::Client) && self.client_ear == Ear::Open && !self.close_said;
         let mut last = std::mem::take(&mut self.to_client).to_vec();
         last.append(&mut self.control);
         last.extend(close_frame(Some(code), &text, false));
@@ -223,8 +229,8 @@ where
         };
         let _ = tokio::join!(timeout(patience, tell), timeout(patience, finish));
         match self.ended {
-            // After the end of one side the other may fail without harm.
-            Some(ended) if matches!(stop, Stop::Failed(_)) => ended,
+            // It was closed before. After the end of one side the other may fail without harm.
+            Some(ended) if ended.cause == Cause::Closed || matches!(stop, Stop::Failed(_)) => ended,
             _ => End { side, cause, close_code: told.then_some(code) },
         }
     }

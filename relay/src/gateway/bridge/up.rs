@@ -1,6 +1,7 @@
 //! From the browser to the upstream: what its messages carry, without their boundaries.
 
 use std::{
+    io,
     pin::Pin,
     task::{Context, Poll, ready},
 };
@@ -13,6 +14,7 @@ use crate::gateway::{
     counters::{Cause, End, Side},
     course::{Course as _, Output, Source},
     farewell::Farewell,
+    stream::Ear,
     unframe::Unframed,
 };
 
@@ -30,8 +32,8 @@ where
             let before = self.to_upstream.len();
             let sent = send(cx, &mut self.upstream, &mut self.to_upstream);
             self.moved |= self.to_upstream.len() < before;
-            if ready!(sent).is_err() {
-                self.upstream_takes_no_more()?;
+            if let Err(error) = ready!(sent) {
+                self.upstream_takes_no_more(&error);
             }
             match self.from_client {
                 // Woken by what is written: that is what is waited for.
@@ -70,11 +72,16 @@ where
         let mut read = ReadBuf::new(buffer);
         ready!(Pin::new(&mut self.client).poll_read(cx, &mut read))
             .map_err(|_| Stop::Failed(Side::Client))?;
-        Poll::Ready(Ok(read.filled().len()))
+        match read.filled().len() {
+            0 if self.client_ear == Ear::Failed => Poll::Ready(Err(Stop::Failed(Side::Client))),
+            count => Poll::Ready(Ok(count)),
+        }
     }
 
     fn take_frames(&mut self, cx: &mut Context<'_>, piece: &mut [u8]) -> Result<(), Stop> {
-        (self.heard, self.moved) = (true, true);
+        // What nobody takes does not keep a connection from being idle.
+        self.heard |= self.upstream_ear == Ear::Open;
+        self.moved = true;
         let mut output = Output::default();
         let taken = match &mut self.governed {
             Some(governed) => {
@@ -93,7 +100,7 @@ where
             let found =
                 found.map_err(|violation| Stop::Told(Farewell::Violated(Source::Client, violation)))?;
             (messages, bytes) = (messages + found.messages, bytes + found.bytes as u64);
-            self.take_found(cx, found, part)?;
+            self.take_found(cx, found, part);
         }
         if let Some(taken) = &taken {
             (messages, bytes) = (taken.messages, taken.payload);
@@ -106,21 +113,22 @@ where
     }
 
     /// Passes on what was found in a piece.
-    fn take_found(&mut self, cx: &mut Context<'_>, found: Unframed, piece: &[u8]) -> Result<(), Stop> {
-        if !self.close_said {
+    fn take_found(&mut self, cx: &mut Context<'_>, found: Unframed, piece: &[u8]) {
+        if !self.close_said && self.client_ear == Ear::Open {
             for ping in &found.pings {
                 self.control.extend_from_slice(&[0x8a, ping.len() as u8]);
                 self.control.extend_from_slice(ping);
             }
         }
-        if give(cx, &mut self.upstream, &mut self.to_upstream, &piece[..found.bytes]).is_err() {
-            self.upstream_takes_no_more()?;
+        if self.upstream_ear == Ear::Open
+            && let Err(error) = give(cx, &mut self.upstream, &mut self.to_upstream, &piece[..found.bytes])
+        {
+            self.upstream_takes_no_more(&error);
         }
         if let Some(code) = found.close {
             self.closed = Some(code);
             self.client_ended(Cause::Closed);
         }
-        Ok(())
     }
 
     fn client_ended(&mut self, cause: Cause) {
@@ -130,9 +138,9 @@ where
         self.set_due();
     }
 
-    /// After its own end an upstream owes nobody anything.
-    fn upstream_takes_no_more(&mut self) -> Result<(), Stop> {
+    /// What still comes of the browser is nothing then.
+    fn upstream_takes_no_more(&mut self, error: &io::Error) {
+        self.upstream_ear = Ear::of(error);
         self.to_upstream = Bytes::new();
-        if self.from_upstream == Half::Flowing { Err(Stop::Failed(Side::Upstream)) } else { Ok(()) }
     }
 }

@@ -123,9 +123,9 @@ impl Messages {
         matches!(self.state, State::Closed) && !self.keeps_close
     }
 
-    /// A close frame that still comes does not go on.
+    /// A close frame that still comes does not go on; one that has gone on already has.
     pub fn keep_close(&mut self) {
-        self.keeps_close = true;
+        self.keeps_close = !self.is_closed();
     }
 
     /// Takes the next frame, or what there is of it; up to where.

@@ -208,6 +208,15 @@ fn a_close_that_is_kept_does_not_go_on_and_what_comes_before_it_does() {
 }
 
 #[test]
+fn a_close_that_has_gone_on_already_is_not_kept_any_more() {
+    let mut messages = Messages::new(false, LIMIT);
+    let mut output = Output::default();
+    messages.take(&mut frame(0x88, b"\x03\xe8", None), &mut output, &mut judge);
+    messages.keep_close();
+    assert!(messages.is_closed(), "no other may be put there");
+}
+
+#[test]
 fn a_message_that_lies_whole_in_what_was_read_is_not_copied() {
     let mut bytes: Vec<u8> = (0..100u8).flat_map(|n| frame(0x82, &[n; 300], Some(KEY))).collect();
     let before = bytes.clone();
