@@ -43,6 +43,8 @@ pub struct Unframed {
     pub pings: Vec<Vec<u8>>,
     /// A close frame, with its code if it has one.
     pub close: Option<Option<u16>>,
+    /// What the client must not do: nothing behind what else was found can be understood.
+    pub violation: Option<Violation>,
 }
 
 impl Default for State {
@@ -53,11 +55,13 @@ impl Default for State {
 
 impl Unframer {
     /// Takes a piece of what came; leaves the payloads in it at its beginning.
-    ///
-    /// # Errors
-    /// What the client must not do; nothing more can be understood then. What came before is lost.
-    pub fn take(&mut self, piece: &mut [u8]) -> Result<Unframed, Violation> {
+    pub fn take(&mut self, piece: &mut [u8]) -> Unframed {
         let mut found = Unframed::default();
+        found.violation = self.find(piece, &mut found).err();
+        found
+    }
+
+    fn find(&mut self, piece: &mut [u8], found: &mut Unframed) -> Result<(), Violation> {
         let mut at = 0;
         while at < piece.len() {
             match &mut self.state {
@@ -67,8 +71,8 @@ impl Unframer {
                     *len += 1;
                     at += 1;
                     if let Some(header) = Header::read(&have[..usize::from(*len)], true)? {
-                        self.state = self.begin(header, &mut found)?;
-                        self.end_control(&mut found)?;
+                        self.state = self.begin(header, found)?;
+                        self.end_control(found)?;
                     }
                 }
                 State::Data { left, key, at: phase } => {
@@ -90,11 +94,11 @@ impl Unframer {
                     mask(&mut payload[from..], *key, (from % 4) as u8);
                     *left -= count as u8;
                     at += count;
-                    self.end_control(&mut found)?;
+                    self.end_control(found)?;
                 }
             }
         }
-        Ok(found)
+        Ok(())
     }
 
     /// A header is there.
@@ -157,7 +161,7 @@ mod tests {
     }
 
     fn violation(bytes: &[u8]) -> Violation {
-        Unframer::default().take(&mut bytes.to_vec()).unwrap_err()
+        Unframer::default().take(&mut bytes.to_vec()).violation.unwrap()
     }
 
     proptest! {
@@ -177,7 +181,8 @@ mod tests {
             let mut unframer = Unframer::default();
             let (mut out, mut pings, mut messages, mut close) = (Vec::new(), 0, 0, None);
             for piece in bytes.chunks_mut(piece) {
-                let found = unframer.take(piece).unwrap();
+                let found = unframer.take(piece);
+                prop_assert_eq!(found.violation, None);
                 out.extend_from_slice(&piece[..found.bytes]);
                 prop_assert!(found.pings.iter().all(|ping| ping == &[1, 2, 3]));
                 pings += found.pings.len();
@@ -194,7 +199,7 @@ mod tests {
         fn arbitrary_bytes_never_panic(pieces: Vec<Vec<u8>>) {
             let mut unframer = Unframer::default();
             for mut piece in pieces {
-                if unframer.take(&mut piece).is_err() {
+                if unframer.take(&mut piece).violation.is_some() {
                     break;
                 }
             }
@@ -218,7 +223,7 @@ mod tests {
     #[test]
     fn nothing_counts_after_a_close_frame() {
         let mut bytes = [frame(0x88, b""), frame(0x82, b"late")].concat();
-        let found = Unframer::default().take(&mut bytes).unwrap();
+        let found = Unframer::default().take(&mut bytes);
         assert_eq!((found.bytes, found.close), (0, Some(None)));
     }
 }

@@ -292,8 +292,10 @@ async fn a_client_that_breaks_the_protocol_is_closed_with_1002() {
         &frame(CLOSE, &[3]),
     ] {
         let (relay, mut client, mut peer) = connected("").await;
-        client.send_bytes(wrong).await;
+        // What was right goes on, though it comes together with what is wrong.
+        client.send_bytes(&[&frame(BINARY, b"right"), wrong].concat()).await;
         assert_eq!(client.closed().await, 1002, "{wrong:?}");
+        read(&mut peer, b"right").await;
         read_end(&mut peer).await;
         drop((client, peer));
         ended(&relay, "client", "misbehaved").await;

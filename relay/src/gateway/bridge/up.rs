@@ -12,7 +12,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use super::{Bridge, Half, READ, READS, Stop, give, send};
 use crate::gateway::{
     counters::{Cause, End, Side},
-    course::{Course as _, Output, Source},
+    course::{Course as _, Halt, Output, Source},
     farewell::Farewell,
     stream::Ear,
     unframe::Unframed,
@@ -94,19 +94,19 @@ where
                 None
             }
         };
-        let (mut messages, mut bytes) = (0, 0);
+        let (mut messages, mut bytes, mut violation) = (0, 0, None);
         for part in output.parts_mut(piece) {
             let found = self.unframer.take(part);
-            let found =
-                found.map_err(|violation| Stop::Told(Farewell::Violated(Source::Client, violation)))?;
             (messages, bytes) = (messages + found.messages, bytes + found.bytes as u64);
+            violation = violation.or(found.violation);
             self.take_found(cx, found, part);
         }
         if let Some(taken) = &taken {
             (messages, bytes) = (taken.messages, taken.payload);
         }
         self.passage.counters().from_client.add(messages, bytes);
-        match taken.and_then(|taken| taken.halt) {
+        let halt = taken.and_then(|taken| taken.halt);
+        match violation.map(Halt::Violation).or(halt) {
             None => Ok(()),
             Some(halt) => Err(Stop::Told(Farewell::of(Source::Client, halt))),
         }
