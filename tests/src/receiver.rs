@@ -150,10 +150,11 @@ impl Receiver {
     /// The next thing that comes.
     pub async fn next(&mut self) -> Received {
         // One deadline for all of it: pings, which come for ever, are no progress.
-        within("something for a receiver", self.read()).await
+        within("something for a receiver", self.whenever()).await
     }
 
-    async fn read(&mut self) -> Received {
+    /// The next thing that comes, whenever that is: for who may be left without anything.
+    pub async fn whenever(&mut self) -> Received {
         while let Some(Ok(message)) = self.stream.next().await {
             return match message {
                 Message::Text(text) if self.form == Subprotocol::Raw => {

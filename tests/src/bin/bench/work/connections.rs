@@ -15,7 +15,7 @@ use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpSocket, TcpStream},
     task::{JoinSet, LocalSet},
-    time::{MissedTickBehavior, interval},
+    time::{MissedTickBehavior, interval, timeout},
 };
 
 use super::{Figures, figure};
@@ -54,15 +54,13 @@ pub(crate) fn run(running: &Running, at_a_time: usize, length: Duration) -> Resu
             Some(Ok(Err(error))) => error,
             _ => anyhow!("a connection of the load ended"),
         };
-        // Time is what is measured over, and not waited for in place of an event.
-        tokio::select! {
-            ended = tasks.join_next() => return Err(failed(ended)),
-            () = tokio::time::sleep(length / 4) => {}
+        // None of them ends in the time that is measured over.
+        if let Ok(ended) = timeout(length / 4, tasks.join_next()).await {
+            return Err(failed(ended));
         }
         let warm = sample()?;
-        tokio::select! {
-            ended = tasks.join_next() => return Err(failed(ended)),
-            () = tokio::time::sleep(length * 3 / 4) => {}
+        if let Ok(ended) = timeout(length * 3 / 4, tasks.join_next()).await {
+            return Err(failed(ended));
         }
         let end = sample()?;
         let (seconds, count) = ((end.0 - warm.0).as_secs_f64(), (end.1 - warm.1) as f64);

@@ -5,7 +5,7 @@ use std::{collections::VecDeque, time::Duration};
 use serde_json::Value;
 use shared::{Position, Seq, receiver::Subprotocol};
 use tests::receiver::{Dial, Received, position};
-use tokio::time::{Interval, interval, sleep};
+use tokio::time::{Interval, interval};
 
 use super::{Phase, Stage, moment};
 use crate::{
@@ -16,9 +16,6 @@ use crate::{
 
 /// How many messages back a restless one may go.
 const BACK: usize = 400;
-
-/// A receiver is waited with for so long at a time: where nothing is sent nothing comes, which is no failure.
-const QUIET: Duration = Duration::from_secs(10);
 
 /// What became of a receiver.
 #[derive(Debug, Default)]
@@ -141,10 +138,9 @@ impl Receiver {
                 pace.tick().await;
             }
             let received = tokio::select! {
-                received = connection.next() => received,
+                received = connection.whenever() => received,
                 () = tick(&mut leave) => break,
                 () = stage.reached(Phase::CatchUp), if !last => break,
-                () = sleep(QUIET) => continue,
             };
             match received {
                 Received::Message(envelope) => {
@@ -225,7 +221,7 @@ impl Receiver {
                 pace.tick().await;
             }
             tokio::select! {
-                received = connection.next() => match received {
+                received = connection.whenever() => match received {
                     Received::Raw(kind, payload) => {
                         contents.push(Content::recognise(kind, &payload, cast::solo));
                     }
@@ -236,7 +232,6 @@ impl Receiver {
                     }
                 },
                 () = stage.reached(Phase::CatchUp) => break,
-                () = sleep(QUIET) => {}
             }
         }
         self.outcome.raws.push(RawSession { receiver: self.plan.name, contents });
