@@ -11,6 +11,7 @@ use rustix::net::{RecvFlags, SendFlags, recv, send};
 use tokio::{
     io::{AsyncRead, AsyncWrite, Interest, ReadBuf},
     net::{TcpStream, UnixStream},
+    task::coop::has_budget_remaining,
 };
 
 use crate::{connection::Connection, tls::ClientStream};
@@ -58,22 +59,37 @@ pub fn with_buffer<T>(use_it: impl FnOnce(&mut [u8]) -> T) -> T {
     SHARED.with_borrow_mut(|buffer| use_it(buffer))
 }
 
+/// Whether the waker of a task lies with a socket that it reads. It lies there until something comes, so a task that is
+/// woken by something else need not leave it again. It is for one task and one socket.
+#[derive(Debug, Default)]
+pub struct Awaited(bool);
+
 /// Bytes in and out, with the least that lies between them and the system: half of what a small message costs the
 /// relay itself is how it is read and written.
 pub trait Passing: AsyncRead + AsyncWrite + Unpin {
     /// Reads what is there; 0 at the end.
-    fn poll_take(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>>;
+    fn poll_take(
+        &mut self,
+        cx: &mut Context<'_>,
+        buffer: &mut [u8],
+        awaited: &mut Awaited,
+    ) -> Poll<io::Result<usize>>;
 
     /// Writes what is taken.
     fn poll_give(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>>;
 }
 
 impl Passing for Connection {
-    fn poll_take(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+    fn poll_take(
+        &mut self,
+        cx: &mut Context<'_>,
+        buffer: &mut [u8],
+        awaited: &mut Awaited,
+    ) -> Poll<io::Result<usize>> {
         if self.has_read_ahead() {
             Poll::Ready(self.try_read(buffer))
         } else {
-            take(self.socket(), cx, buffer)
+            take(self.socket(), cx, buffer, awaited)
         }
     }
 
@@ -83,9 +99,14 @@ impl Passing for Connection {
 }
 
 impl Passing for Stream {
-    fn poll_take(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+    fn poll_take(
+        &mut self,
+        cx: &mut Context<'_>,
+        buffer: &mut [u8],
+        awaited: &mut Awaited,
+    ) -> Poll<io::Result<usize>> {
         if let Self::Tcp(socket) = self {
-            return take(socket, cx, buffer);
+            return take(socket, cx, buffer, awaited);
         }
         let mut read = ReadBuf::new(buffer);
         ready!(Pin::new(self).poll_read(cx, &mut read))?;
@@ -102,29 +123,52 @@ impl Passing for Stream {
 
 /// Reads by a system call of its own: the C library's is a point where a thread may be cancelled, which costs more
 /// than all else here.
-fn take(socket: &TcpStream, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
-    attempt(Interest::READABLE, socket, cx, buffer.len(), || {
-        Ok(recv(socket, &mut *buffer, RecvFlags::empty())?.0)
-    })
+fn take(
+    socket: &TcpStream,
+    cx: &mut Context<'_>,
+    buffer: &mut [u8],
+    awaited: &mut Awaited,
+) -> Poll<io::Result<usize>> {
+    let whole = buffer.len();
+    loop {
+        let read = || {
+            // It was ready, for whatever it was, and woke whoever waited.
+            awaited.0 = false;
+            Ok(recv(socket, &mut *buffer, RecvFlags::empty())?.0)
+        };
+        if let Some(outcome) = attempt(Interest::READABLE, socket, whole, read) {
+            return Poll::Ready(outcome);
+        }
+        if awaited.0 {
+            return Poll::Pending;
+        }
+        // Whose turn was long enough is told to come again, and its waker is not kept.
+        let is_kept = has_budget_remaining();
+        let ready = socket.poll_read_ready(cx);
+        awaited.0 = is_kept && ready.is_pending();
+        ready!(ready)?;
+    }
 }
 
 fn give(socket: &TcpStream, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-    attempt(Interest::WRITABLE, socket, cx, bytes.len(), || Ok(send(socket, bytes, SendFlags::NOSIGNAL)?))
+    loop {
+        let write = || Ok(send(socket, bytes, SendFlags::NOSIGNAL)?);
+        if let Some(outcome) = attempt(Interest::WRITABLE, socket, bytes.len(), write) {
+            return Poll::Ready(outcome);
+        }
+        ready!(socket.poll_write_ready(cx))?;
+    }
 }
 
-/// Does something with a socket that is ready. When less than `whole` came of it, there is no more at the moment: the
+/// Does something with a socket, if it is ready. When less than `whole` came of it, there is no more at the moment: the
 /// system will say when there is (epoll(7), edge-triggered), so it is not asked.
 fn attempt(
     interest: Interest,
     socket: &TcpStream,
-    cx: &mut Context<'_>,
     whole: usize,
     mut act: impl FnMut() -> io::Result<usize>,
-) -> Poll<io::Result<usize>> {
+) -> Option<io::Result<usize>> {
     loop {
-        let ready =
-            if interest.is_readable() { socket.poll_read_ready(cx) } else { socket.poll_write_ready(cx) };
-        ready!(ready)?;
         let mut done = None;
         let acted = socket.try_io(interest, || {
             let count = act()?;
@@ -133,11 +177,10 @@ fn attempt(
             if 0 < count && count < whole { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
         });
         match (done, acted) {
-            (Some(count), _) => return Poll::Ready(Ok(count)),
-            (None, Err(error)) if error.kind() == io::ErrorKind::WouldBlock => {}
-            (None, Err(error)) if error.kind() == io::ErrorKind::Interrupted => {}
-            (None, Err(error)) => return Poll::Ready(Err(error)),
-            (None, Ok(())) => {}
+            (Some(count), _) => return Some(Ok(count)),
+            (None, Err(error)) if error.kind() == io::ErrorKind::WouldBlock => return None,
+            (None, Err(error)) if error.kind() != io::ErrorKind::Interrupted => return Some(Err(error)),
+            (None, _) => {}
         }
     }
 }
@@ -179,5 +222,101 @@ impl AsyncWrite for Stream {
             Self::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
             Self::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        future::poll_fn,
+        sync::{
+            Arc,
+            atomic::{AtomicUsize, Ordering},
+        },
+        task::{Wake, Waker},
+    };
+
+    use tokio::{io::AsyncWriteExt as _, net::TcpListener};
+
+    use super::*;
+
+    /// How often a task was woken.
+    #[derive(Debug, Default)]
+    struct Woken(AtomicUsize);
+
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    impl Woken {
+        fn times(&self) -> usize {
+            self.0.load(Ordering::Relaxed)
+        }
+    }
+
+    async fn connected() -> (TcpStream, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let near = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        (near, listener.accept().await.unwrap().0)
+    }
+
+    fn read(socket: &TcpStream, waker: &Waker, awaited: &mut Awaited) -> Poll<usize> {
+        take(socket, &mut Context::from_waker(waker), &mut [0; 64], awaited).map(|count| count.unwrap())
+    }
+
+    #[tokio::test]
+    async fn a_task_that_left_its_waker_once_is_woken_whenever_something_comes() {
+        let (near, mut far) = connected().await;
+        let (woken, mut awaited) = (Arc::new(Woken::default()), Awaited::default());
+        let waker = Waker::from(Arc::clone(&woken));
+        for round in 1..4 {
+            for _ in 0..3 {
+                assert!(read(&near, &waker, &mut awaited).is_pending());
+            }
+            far.write_all(b"something").await.unwrap();
+            near.readable().await.unwrap();
+            assert_eq!(woken.times(), round);
+            assert_eq!(read(&near, &waker, &mut awaited), Poll::Ready(9));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_task_that_was_woken_for_nothing_is_woken_when_something_comes() {
+        let (near, mut far) = connected().await;
+        let (woken, mut awaited) = (Arc::new(Woken::default()), Awaited::default());
+        let waker = Waker::from(Arc::clone(&woken));
+        assert!(read(&near, &waker, &mut awaited).is_pending());
+        far.write_all(b"taken by another").await.unwrap();
+        near.readable().await.unwrap();
+        assert_eq!(recv(&near, &mut [0; 64][..], RecvFlags::empty()).unwrap().0, 16);
+        assert!(read(&near, &waker, &mut awaited).is_pending());
+        far.write_all(b"something").await.unwrap();
+        near.readable().await.unwrap();
+        assert_eq!(woken.times(), 2);
+        assert_eq!(read(&near, &waker, &mut awaited), Poll::Ready(9));
+    }
+
+    #[tokio::test]
+    async fn a_task_whose_turn_was_over_is_woken_when_something_comes() {
+        let (near, mut far) = connected().await;
+        let (woken, mut awaited) = (Arc::new(Woken::default()), Awaited::default());
+        let waker = Waker::from(Arc::clone(&woken));
+        poll_fn(|cx| {
+            while has_budget_remaining() {
+                assert!(near.poll_write_ready(cx).is_ready());
+            }
+            assert!(read(&near, &waker, &mut awaited).is_pending());
+            Poll::Ready(())
+        })
+        .await;
+        tokio::task::yield_now().await;
+        assert_eq!(woken.times(), 1, "it has to come again");
+        assert!(read(&near, &waker, &mut awaited).is_pending());
+        far.write_all(b"something").await.unwrap();
+        near.readable().await.unwrap();
+        assert_eq!(woken.times(), 2);
+        assert_eq!(read(&near, &waker, &mut awaited), Poll::Ready(9));
     }
 }

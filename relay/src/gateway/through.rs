@@ -58,18 +58,24 @@ where
     }
 
     /// Runs until the connection ends.
-    pub async fn run(mut self) {
-        let stop = poll_fn(|cx| self.poll(cx)).await;
-        let end = match stop {
-            Stop::Ended => {
-                self.ended.unwrap_or(End { side: Side::Client, cause: Cause::Ended, close_code: None })
-            }
-            // What it takes to part is of no use before, so it is no part of what a connection costs.
-            Stop::Failed(_) | Stop::Told(_) => Box::pin(self.part(stop)).await,
-        };
-        let Self { client, upstream, passage, .. } = self;
-        drop((client, upstream));
-        passage.end(end);
+    #[expect(
+        clippy::manual_async_fn,
+        reason = "that has room for `self` twice: as it was given and as it is used"
+    )]
+    pub fn run(mut self) -> impl Future<Output = ()> {
+        async move {
+            let stop = poll_fn(|cx| self.poll(cx)).await;
+            let end = match stop {
+                Stop::Ended => {
+                    self.ended.unwrap_or(End { side: Side::Client, cause: Cause::Ended, close_code: None })
+                }
+                // What it takes to part is of no use before, so it is no part of what a connection costs.
+                Stop::Failed(_) | Stop::Told(_) => Box::pin(self.part(stop)).await,
+            };
+            let Self { client, upstream, passage, .. } = self;
+            drop((client, upstream));
+            passage.end(end);
+        }
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Stop> {
@@ -201,5 +207,22 @@ impl Broken {
             Self::Source => Stop::Failed(from.side()),
             Self::Halted(halt) => Stop::Told(Farewell::of(from, halt)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::stream::Stream, *};
+    use crate::{connection::Connection, gateway::walk::Walker};
+
+    type Proxied = Through<Connection, Stream, Walker>;
+
+    #[test]
+    fn what_a_connection_is_stands_in_memory_once() {
+        fn size_of_output<T, F>(_: impl Fn(T) -> F) -> usize {
+            size_of::<F>()
+        }
+        let (itself, running) = (size_of::<Proxied>(), size_of_output(Proxied::run));
+        assert!(running < itself + itself / 4, "{running} B for {itself}");
     }
 }

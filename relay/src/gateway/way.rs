@@ -13,7 +13,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
 use super::{
     course::{Course, Halt, Output},
-    stream::{Ear, Passing},
+    stream::{Awaited, Ear, Passing},
     walk::Walked,
 };
 
@@ -31,6 +31,8 @@ pub(super) struct Way<W> {
     unread: Bytes,
     /// The close frame that passed, with its code.
     pub(super) close: Option<Option<u16>>,
+    /// Whether what is read wakes the task when something comes.
+    awaited: Awaited,
     /// Read, and not taken by the other side yet: nothing more is read until it is.
     rest: Bytes,
     /// What was written may still be on its way through TLS.
@@ -76,6 +78,7 @@ impl<W: Course> Way<W> {
             course,
             unread,
             close: None,
+            awaited: Awaited::default(),
             rest: Bytes::new(),
             unflushed: false,
             state: State::Flowing,
@@ -133,7 +136,7 @@ impl<W: Course> Way<W> {
         from: &mut impl Passing,
         buffer: &mut [u8],
     ) -> Poll<Result<usize, Broken>> {
-        let count = ready!(from.poll_take(cx, buffer)).map_err(|_| Broken::Source)?;
+        let count = ready!(from.poll_take(cx, buffer, &mut self.awaited)).map_err(|_| Broken::Source)?;
         self.bytes += count as u64;
         Poll::Ready(if count == 0 && self.source_failed { Err(Broken::Source) } else { Ok(count) })
     }
