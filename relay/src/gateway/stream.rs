@@ -250,73 +250,80 @@ mod tests {
         }
     }
 
-    impl Woken {
-        fn times(&self) -> usize {
-            self.0.load(Ordering::Relaxed)
+    /// A task that reads, which has its turns as a law says.
+    struct Reader {
+        near: TcpStream,
+        far: TcpStream,
+        woken: Arc<Woken>,
+        awaited: Awaited,
+    }
+
+    impl Reader {
+        async fn new() -> Self {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let near = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+            let (far, _) = listener.accept().await.unwrap();
+            Self { near, far, woken: Arc::default(), awaited: Awaited::default() }
         }
-    }
 
-    async fn connected() -> (TcpStream, TcpStream) {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let near = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-        (near, listener.accept().await.unwrap().0)
-    }
+        fn turn(&mut self) -> Poll<usize> {
+            let waker = Waker::from(Arc::clone(&self.woken));
+            let count = take(&self.near, &mut Context::from_waker(&waker), &mut [0; 64], &mut self.awaited);
+            count.map(|count| count.unwrap())
+        }
 
-    fn read(socket: &TcpStream, waker: &Waker, awaited: &mut Awaited) -> Poll<usize> {
-        take(socket, &mut Context::from_waker(waker), &mut [0; 64], awaited).map(|count| count.unwrap())
+        async fn something_comes(&mut self) {
+            self.far.write_all(b"something").await.unwrap();
+            self.near.readable().await.unwrap();
+        }
+
+        fn woken(&self) -> usize {
+            self.woken.0.load(Ordering::Relaxed)
+        }
     }
 
     #[tokio::test]
     async fn a_task_that_left_its_waker_once_is_woken_whenever_something_comes() {
-        let (near, mut far) = connected().await;
-        let (woken, mut awaited) = (Arc::new(Woken::default()), Awaited::default());
-        let waker = Waker::from(Arc::clone(&woken));
+        let mut reader = Reader::new().await;
         for round in 1..4 {
             for _ in 0..3 {
-                assert!(read(&near, &waker, &mut awaited).is_pending());
+                assert!(reader.turn().is_pending());
             }
-            far.write_all(b"something").await.unwrap();
-            near.readable().await.unwrap();
-            assert_eq!(woken.times(), round);
-            assert_eq!(read(&near, &waker, &mut awaited), Poll::Ready(9));
+            reader.something_comes().await;
+            assert_eq!(reader.woken(), round);
+            assert_eq!(reader.turn(), Poll::Ready(9));
         }
     }
 
     #[tokio::test]
     async fn a_task_that_was_woken_for_nothing_is_woken_when_something_comes() {
-        let (near, mut far) = connected().await;
-        let (woken, mut awaited) = (Arc::new(Woken::default()), Awaited::default());
-        let waker = Waker::from(Arc::clone(&woken));
-        assert!(read(&near, &waker, &mut awaited).is_pending());
-        far.write_all(b"taken by another").await.unwrap();
-        near.readable().await.unwrap();
-        assert_eq!(recv(&near, &mut [0; 64][..], RecvFlags::empty()).unwrap().0, 16);
-        assert!(read(&near, &waker, &mut awaited).is_pending());
-        far.write_all(b"something").await.unwrap();
-        near.readable().await.unwrap();
-        assert_eq!(woken.times(), 2);
-        assert_eq!(read(&near, &waker, &mut awaited), Poll::Ready(9));
+        let mut reader = Reader::new().await;
+        assert!(reader.turn().is_pending());
+        reader.something_comes().await;
+        let taken_by_another = recv(&reader.near, &mut [0; 64][..], RecvFlags::empty()).unwrap().0;
+        assert_eq!(taken_by_another, 9);
+        assert!(reader.turn().is_pending());
+        reader.something_comes().await;
+        assert_eq!(reader.woken(), 2);
+        assert_eq!(reader.turn(), Poll::Ready(9));
     }
 
     #[tokio::test]
     async fn a_task_whose_turn_was_over_is_woken_when_something_comes() {
-        let (near, mut far) = connected().await;
-        let (woken, mut awaited) = (Arc::new(Woken::default()), Awaited::default());
-        let waker = Waker::from(Arc::clone(&woken));
+        let mut reader = Reader::new().await;
         poll_fn(|cx| {
             while has_budget_remaining() {
-                assert!(near.poll_write_ready(cx).is_ready());
+                assert!(reader.near.poll_write_ready(cx).is_ready());
             }
-            assert!(read(&near, &waker, &mut awaited).is_pending());
+            assert!(reader.turn().is_pending());
             Poll::Ready(())
         })
         .await;
         tokio::task::yield_now().await;
-        assert_eq!(woken.times(), 1, "it has to come again");
-        assert!(read(&near, &waker, &mut awaited).is_pending());
-        far.write_all(b"something").await.unwrap();
-        near.readable().await.unwrap();
-        assert_eq!(woken.times(), 2);
-        assert_eq!(read(&near, &waker, &mut awaited), Poll::Ready(9));
+        assert_eq!(reader.woken(), 1, "it has to come again");
+        assert!(reader.turn().is_pending());
+        reader.something_comes().await;
+        assert_eq!(reader.woken(), 2);
+        assert_eq!(reader.turn(), Poll::Ready(9));
     }
 }
