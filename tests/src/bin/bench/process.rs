@@ -2,6 +2,7 @@
 
 use std::{
     fs::{self, File},
+    io,
     net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
     ops::Range,
     path::{Path, PathBuf},
@@ -11,7 +12,10 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal},
+};
 
 /// How long a server may take to listen, and to end.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -88,6 +92,18 @@ impl Process {
         Ok(())
     }
 
+    /// Asks it to end, and waits until it has.
+    fn end(&self) -> io::Result<()> {
+        let id = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
+        let process = pidfd_open(id.ok_or(io::ErrorKind::NotFound)?, PidfdFlags::empty())?;
+        pidfd_send_signal(&process, Signal::TERM)?;
+        let patience = Timespec::try_from(PATIENCE).map_err(io::Error::other)?;
+        match poll(&mut [PollFd::new(&process, PollFlags::IN)], Some(&patience))? {
+            0 => Err(io::ErrorKind::TimedOut.into()),
+            _ => Ok(()),
+        }
+    }
+
     /// The end of what it said.
     fn said(&self) -> String {
         let said = fs::read_to_string(&self.log).unwrap_or_default();
@@ -144,16 +160,10 @@ impl Process {
 impl Drop for Process {
     /// Asks it to end, and kills it if it does not.
     fn drop(&mut self) {
-        if let Some(id) = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw) {
-            let _ = kill_process(id, Signal::TERM);
+        if self.end().is_err() {
+            let _ = self.child.kill();
         }
-        let until = Instant::now() + PATIENCE;
-        while matches!(self.child.try_wait(), Ok(None)) {
-            if Instant::now() > until {
-                let _ = self.child.kill();
-            }
-            pause(Duration::from_millis(10));
-        }
+        let _ = self.child.wait();
     }
 }
 
@@ -202,11 +212,11 @@ pub(crate) fn free_address() -> Result<SocketAddr> {
     Ok(free.context("no port is free")?.local_addr()?)
 }
 
-/// Waits before something is looked at that tells nobody when it changes: whether a server listens or has ended, what
-/// memory it has given back.
+/// Waits before something is looked at that tells nobody when it changes: whether a server listens, what it has written
+/// into a file, what memory it has given back.
 #[expect(
     clippy::disallowed_methods,
-    reason = "no event tells when a foreign server listens, has ended, or is done with its garbage"
+    reason = "no event tells when a foreign server listens, or is done with its garbage"
 )]
 pub(crate) fn pause(length: Duration) {
     thread::sleep(length);
