@@ -13,15 +13,15 @@ const LIMIT: usize = 100_000;
 /// What both sides are told where a rule made too much of a message.
 const GROWN: &str = "a rule made a message longer than is allowed here";
 
-/// What the tests' rules do: by the first byte of a message.
+/// What the tests' rules do: by the first byte of a message. What they make of one, they pass.
 fn judge(message: Message<'_>) -> Verdict<'_> {
     match message.bytes().first() {
         Some(b'd') => Verdict::Drop,
         Some(b'c') => Verdict::Close(Arc::new(Closing { code: 1008, reason: String::new() })),
         Some(b'l') => Verdict::Excess(Excess::Length),
         Some(b'r') => Verdict::Pass(match message {
-            Message::Text(text) => Message::Text(format!("replaced {text}").into()),
-            Message::Binary(bytes) => Message::Binary([b"replaced ", &bytes[..]].concat().into()),
+            Message::Text(text) => Message::Text(format!("another {text}").into()),
+            Message::Binary(bytes) => Message::Binary([b"another ", &bytes[..]].concat().into()),
         }),
         _ => Verdict::Pass(message),
     }
@@ -89,7 +89,7 @@ proptest! {
             }
             match first {
                 'd' => {}
-                'r' => expected.extend(frame(0x80 | opcode, &[b"replaced ", &payload[..]].concat(), key)),
+                'r' => expected.extend(frame(0x80 | opcode, &[b"another ", &payload[..]].concat(), key)),
                 _ => expected.extend(frame(0x80 | opcode, &payload, key)),
             }
         }
@@ -115,7 +115,7 @@ proptest! {
 
     #[test]
     fn frames_of_any_order_are_judged_the_same_in_any_pieces(
-        frames in prop::collection::vec((prop::sample::select(vec![0u8, 1, 2, 0x80, 0x81, 0x82, 0x88, 0x89, 0x8a, 0x83]), prop::collection::vec(any::<u8>(), 0..130)), 1..8),
+        frames in prop::collection::vec((prop::sample::select(vec![0u8, 1, 2, 0x80, 0x81, 0x82, 0x88, 0x89, 0x8a, 0x83]), prop::collection::vec(prop_oneof![4 => any::<u8>(), 1 => Just(b'r')], 0..130)), 1..8),
         piece in 1usize..200,
     ) {
         let bytes: Vec<u8> = frames.iter().flat_map(|(first, payload)| frame(*first, payload, Some(KEY))).collect();
@@ -124,9 +124,7 @@ proptest! {
         // What goes on is right for whoever gets it.
         let (again, found) = taken(true, &one.0, piece);
         prop_assert_eq!(found.halt, None);
-        if !again.windows(9).any(|bytes| bytes == b"replaced ") {
-            prop_assert_eq!(again, one.0);
-        }
+        prop_assert_eq!(again, one.0);
     }
 }
 
